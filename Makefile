@@ -1,0 +1,31 @@
+# make demo  | the whole library in one page: demo/index.html
+# make test  | every test
+# make check | lint, format, types, import contracts
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check clean
+
+.venv/demo: pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+.venv/dev: pyproject.toml .venv/demo
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+demo: .venv/demo
+	.venv/bin/scorefield demo --out demo
+
+test: .venv/dev
+	.venv/bin/python -m pytest
+
+check: .venv/dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv demo
