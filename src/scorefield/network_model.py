@@ -1,0 +1,173 @@
+"""A network as a score model: how time and data reach it, and how its output becomes each view."""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.score import Denoiser, Parameterization
+from scorefield.sde import LinearSDE
+from scorefield.shapes import Data, Time, expand
+from scorefield.space import DataSpace
+
+
+@dataclass(frozen=True)
+class TimeLabel(ABC):
+    """The number that stands for time in front of a network."""
+
+    @abstractmethod
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """The label at t."""
+
+
+@dataclass(frozen=True)
+class ContinuousTime(TimeLabel):
+    """scale * t/T: the published networks of VP and sub-VP take 999 t, whatever the number of steps."""
+
+    scale: float = 999.0
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """scale * t/T."""
+        return t * (self.scale / sde.T)
+
+
+@dataclass(frozen=True)
+class LogSigma(TimeLabel):
+    """log sigma(t): the published networks of the continuous VE SDE."""
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """log sigma(t)."""
+        return torch.log(sde.sigma(t))
+
+
+@dataclass(frozen=True)
+class QuarterLogSNR(TimeLabel):
+    """-logsnr/4, which is EDM's log(sigma)/2 for any SDE, kept to [-20, 20] where the log-SNR is infinite."""
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """-logsnr(t)/4."""
+        return (-0.25 * sde.logsnr(t)).clamp(-20, 20)
+
+
+@dataclass(frozen=True)
+class DescendingIndex(TimeLabel):
+    """round((steps - 1)(1 - t)): discrete NCSN, where label 0 is the largest noise."""
+
+    steps: int = 1000
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """round((steps - 1)(1 - t/T))."""
+        return torch.round((self.steps - 1) * (1 - t / sde.T))
+
+
+@dataclass(frozen=True)
+class AscendingIndex(TimeLabel):
+    """(steps - 1) t, unrounded: discrete DDPM as published."""
+
+    steps: int = 1000
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """(steps - 1) t/T."""
+        return (self.steps - 1) * t / sde.T
+
+
+TIME_LABELS: dict[str, type[TimeLabel]] = {
+    "continuous": ContinuousTime,
+    "log_sigma": LogSigma,
+    "quarter_logsnr": QuarterLogSNR,
+    "descending_index": DescendingIndex,
+    "ascending_index": AscendingIndex,
+}
+
+
+class NetworkModel(Denoiser):
+    """A network, an SDE, a parameterization and a data space.
+
+    `network(x, c, label=None)` takes x (batch, *data) in model units, the time label c (batch,) and, where the space
+    has classes, labels (batch,) int64.
+
+    >>> from scorefield.score import NoisePrediction
+    >>> from scorefield.sde import VP
+    >>> class Zero(nn.Module):
+    ...     def forward(self, x, c, label=None): return 0 * x
+    >>> model = NetworkModel(Zero(), VP(), DataSpace((2,)), NoisePrediction(), ContinuousTime())
+    >>> model.denoise(torch.ones(1, 2), torch.tensor(0.001))  # x/alpha: no noise was seen
+    tensor([[1.0001, 1.0001]])
+    """
+
+    sde: LinearSDE
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sde: LinearSDE,
+        space: DataSpace,
+        parameterization: Parameterization,
+        time_label: TimeLabel,
+    ) -> None:
+        super().__init__(sde, space)
+        self.network = network
+        self.parameterization = parameterization
+        self.time_label = time_label
+        self.label: Tensor | int | None = None
+        end = torch.tensor(sde.T, dtype=torch.float64)
+        p, q = parameterization.target(sde, end)
+        self._singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
+
+    def output(self, x: Data, t: Time) -> Data:
+        """The network's output F."""
+        scale = self.parameterization.input_scale(self.sde, t)
+        c = self.time_label(self.sde, t).to(device=x.device, dtype=x.dtype).expand(len(x))
+        y = x if scale is None else expand(scale, x) * x
+        label = None if self.label is None else torch.as_tensor(self.label, device=x.device).expand(len(x))
+        output: Tensor = self.network(y, c, label)
+        return output
+
+    def given(self, **condition: Tensor | int) -> Self:
+        """This model with `label=`: an integer for all samples, or (batch,) int64."""
+        if set(condition) != {"label"} or not self.space.classes:
+            raise ValueError(
+                f"condition {', '.join(condition)} given to a model with {self.space.classes} classes: "
+                "label=… needs a model trained with labels"
+            )
+        label = torch.as_tensor(condition["label"])
+        if bool((label < 0).any() | (label >= self.space.classes).any()):
+            raise ValueError(f"label {label.tolist()}, expected 0 to {self.space.classes - 1}")
+        bound = copy.copy(self)
+        bound._modules = dict(self._modules)
+        bound.label = condition["label"]
+        return bound
+
+    def _view(self, coefficients: tuple[Time, Time], x: Data, output: Data) -> Data:
+        skip, out = coefficients
+        return expand(skip, x) * x + expand(out, x) * output
+
+    def _refuse(self, t: Time, view: str) -> None:
+        if self._singular and bool((t == self.sde.T).any()):
+            raise ValueError(
+                f"{view} at t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
+                f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, data or edm parameterization, or start below T"
+            )
+
+    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) from one evaluation."""
+        self._refuse(t, "denoised")
+        f, form = self.output(x, t), self.parameterization
+        return self._view(form.denoised(self.sde, t), x, f), self._view(form.noise(self.sde, t), x, f)
+
+    def denoise(self, x: Data, t: Time) -> Data:
+        """E[x_0 | x_t]."""
+        self._refuse(t, "denoised")
+        return self._view(self.parameterization.denoised(self.sde, t), x, self.output(x, t))
+
+    def noise(self, x: Data, t: Time) -> Data:
+        """E[z | x_t]."""
+        return self._view(self.parameterization.noise(self.sde, t), x, self.output(x, t))
+
+    def velocity(self, x: Data, t: Time) -> Data:
+        """alpha' denoised + sigma' noise."""
+        self._refuse(t, "velocity")
+        return self._view(self.parameterization.velocity(self.sde, t), x, self.output(x, t))
