@@ -149,7 +149,8 @@ class NetworkModel(Denoiser):
         if self._singular and bool((t == self.sde.T).any()):
             raise ValueError(
                 f"{view} at t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
-                f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, data or edm parameterization, or start below T"
+                f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, data or "
+                "edm parameterization, or start below T"
             )
 
     def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
