@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .batches import permutation as permutation
     from .files import atomic_folder as atomic_folder
     from .files import atomic_write as atomic_write
-    from .files import recover_folder as recover_folder
     from .images import filmstrip as filmstrip
     from .images import grid as grid
     from .images import save_image as save_image
@@ -36,7 +35,6 @@ _MODULES = {
     "open_data": "source",
     "permutation": "batches",
     "read_mask": "masks",
-    "recover_folder": "files",
     "save_image": "images",
     "save_samples": "images",
     "to_uint8": "images",

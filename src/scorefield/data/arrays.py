@@ -61,10 +61,10 @@ class ArraySource(Source):
         self.name = name
         self.levels = 256 if values.dtype == np.uint8 else None
         self._values = values
-        self._resize = expected if expected.resize and self.levels and values.ndim == 4 else None
+        images = self.levels is not None and values.ndim == 4
+        self._resize = expected if expected.resize and images else None
         if self._resize is None:
-            expected.check(values.shape[1:], name, resizable=bool(self.levels) and values.ndim == 4)
-        self.shape = values.shape[1:]
+            expected.check(values.shape[1:], name, resizable=images)
         self.shape = tuple(self.item(0).shape)
         self._labels = None if labels is None else _check_labels(_numpy(labels), len(values), name)
         self.classes = 0 if self._labels is None else int(self._labels.max()) + 1

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .base import DataError
@@ -117,6 +117,8 @@ def decode(stream: BinaryIO, name: str) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image of a known format; replace or remove it") from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove it") from error

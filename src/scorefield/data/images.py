@@ -24,7 +24,7 @@ from .files import atomic_folder, atomic_write
 
 __all__ = ["filmstrip", "grid", "save_image", "save_samples", "to_uint8"]
 
-Picture = UInt8[np.ndarray, "height width channels"]
+Picture = UInt8[np.ndarray, "rows columns channels"]
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 Samples = Float[Tensor, "batch *data"] | UInt8[Tensor, "batch *data"]
 

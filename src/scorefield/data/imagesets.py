@@ -15,6 +15,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +28,16 @@ from .decode import IMAGE_ENDINGS, Expected, decode, describe, read_image
 
 __all__ = ["ImageSource", "open_folder", "open_image", "open_zip"]
 
-_BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError)
+_BROKEN_ZIP = (
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    KeyError,
+)
 _LABELS = "dataset.json"
 
 
@@ -73,7 +83,7 @@ class ImageSource(Source):
 
 def open_image(path: Path, expected: Expected) -> Source:
     """A source of one image."""
-    return ImageSource(str(path), (str(path),), _Files((path,)), None, expected)
+    return ImageSource(str(path), [str(path)], partial(_from_files, [path]), None, expected)
 
 
 def open_folder(path: Path, expected: Expected) -> Source:
@@ -87,12 +97,11 @@ def open_folder(path: Path, expected: Expected) -> Source:
     if not images:
         raise DataError(f"{path}: no images in this folder; expected files that end in {_endings()}")
     if _LABELS in names:
-        document = _parse((path / _LABELS).read_bytes(), str(path / _LABELS))
-        labels = _labels(document, images, str(path / _LABELS))
+        labels = _labels((path / _LABELS).read_bytes(), images, str(path / _LABELS))
     else:
         labels = _folder_classes(images)
     paths = [path / name for name in images]
-    return ImageSource(str(path), [str(p) for p in paths], _Files(paths), labels, expected)
+    return ImageSource(str(path), [str(p) for p in paths], partial(_from_files, paths), labels, expected)
 
 
 def open_zip(path: Path, expected: Expected) -> Source:
@@ -104,9 +113,9 @@ def open_zip(path: Path, expected: Expected) -> Source:
         raise DataError(f"{path}: no images in this zip; expected entries that end in {_endings()}")
     labels = None
     if _LABELS in names:
-        where = f"{path}:{_LABELS}"
-        labels = _labels(_parse(archive.read(_LABELS), where), images, where)
-    return ImageSource(str(path), [f"{path}:{name}" for name in images], _ZipImages(archive, images), labels, expected)
+        labels = _labels(archive.read(_LABELS), images, f"{path}:{_LABELS}")
+    load = partial(_from_zip, archive, images)
+    return ImageSource(str(path), [f"{path}:{name}" for name in images], load, labels, expected)
 
 
 def _is_image(name: str) -> bool:
@@ -127,17 +136,14 @@ def _folder_classes(images: Sequence[str]) -> list[int] | None:
     return [number[str(folder)] for folder in folders]
 
 
-def _parse(content: bytes, where: str) -> Any:
+def _labels(content: bytes, images: Sequence[str], where: str) -> list[int] | None:
     try:
-        return json.loads(content)
+        document = json.loads(content)
     except ValueError as error:
         raise DataError(f"{where}: not valid JSON ({error}); write it anew or remove it") from error
-
-
-def _labels(document: Any, images: Sequence[str], where: str) -> list[int] | None:
-    pairs = document.get("labels") if isinstance(document, dict) else None
-    if isinstance(document, dict) and not pairs:
+    if isinstance(document, dict) and not document.get("labels"):
         return None
+    pairs = document.get("labels") if isinstance(document, dict) else None
     form = 'expected {"labels": [["NAME", CLASS], …]} with classes 0, 1, …'
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise DataError(f"{where}: not a list of names and classes; {form}")
@@ -150,26 +156,24 @@ def _labels(document: Any, images: Sequence[str], where: str) -> list[int] | Non
     return [given[name] for name in images]
 
 
-class _Files:
-    """Reads the i-th of some image files."""
+def _from_files(paths: Sequence[Path], index: int) -> Image.Image:
+    return read_image(paths[index])
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
 
-    def __call__(self, index: int) -> Image.Image:
-        return read_image(self._paths[index])
+def _from_zip(archive: _Zip, names: Sequence[str], index: int) -> Image.Image:
+    return decode(io.BytesIO(archive.read(names[index])), f"{archive.path}:{names[index]}")
 
 
 class _Zip:
     """A zip that each process opens for itself: two processes that share a file share its position."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._handle: zipfile.ZipFile | None = None
         self._process = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_handle": None, "_process": -1}
+        return {"path": self.path, "_handle": None, "_process": -1}
 
     def names(self) -> list[str]:
         return self._open().namelist()
@@ -178,25 +182,13 @@ class _Zip:
         try:
             return self._open().read(name)
         except _BROKEN_ZIP as error:
-            raise DataError(f"{self._path}:{name}: cannot be read ({error}); copy or make the zip again") from error
+            raise DataError(f"{self.path}:{name}: cannot be read ({error}); copy or make the zip again") from error
 
     def _open(self) -> zipfile.ZipFile:
         if self._handle is None or self._process != os.getpid():
             try:
-                self._handle = zipfile.ZipFile(self._path)
+                self._handle = zipfile.ZipFile(self.path)
             except _BROKEN_ZIP as error:
-                raise DataError(f"{self._path}: not a readable zip ({error}); copy or make it again") from error
+                raise DataError(f"{self.path}: not a readable zip ({error}); copy or make it again") from error
             self._process = os.getpid()
         return self._handle
-
-
-class _ZipImages:
-    """Reads the i-th of some images in a zip."""
-
-    def __init__(self, archive: _Zip, names: Sequence[str]) -> None:
-        self._archive = archive
-        self._names = names
-
-    def __call__(self, index: int) -> Image.Image:
-        name = self._names[index]
-        return decode(io.BytesIO(self._archive.read(name)), f"{self._archive._path}:{name}")
