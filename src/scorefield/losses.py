@@ -3,8 +3,8 @@
     L = E_t w(t) E |eps_hat - z|²/dim,   x_t = alpha x_0 + sigma z                                  (1)
 
 with w = 1 the paper's sigma²-weighted score matching and DDPM's "simple" loss (Song et al. 2021, eq. 7; Ho et al. 2020,
-eq. 14), and w = g²/sigma² = -d logsnr/dt the likelihood weighting (Song, Durkan et al. 2021). A network is compared with
-its own target, F = p x_0 + q z; since eps_hat - z = out (F_hat - F), the weight on F is w out².
+eq. 14), and w = g²/sigma² = -d logsnr/dt the likelihood weighting (Song, Durkan et al. 2021). A network is compared
+with its own target, F = p x_0 + q z; since eps_hat - z = out (F_hat - F), the weight on F is w out².
 """
 
 from typing import Literal
@@ -56,6 +56,7 @@ def denoising_loss(
     x = expand(sde.alpha(t), x0) * x0 + expand(sde.sigma(t), z) * z
     p, q = form.target(sde, t)
     target = expand(p, x0) * x0 + expand(q, z) * z
-    error = ((model.output(x, t).to(target.dtype) - target) ** 2).flatten(1).mean(1)
-    loss = form.noise(sde, t)[1] ** 2 * error
+    output: Tensor = model(x, t)
+    error = torch.square(output.to(target.dtype) - target).flatten(1).mean(1)
+    loss: Tensor = form.noise(sde, t)[1] ** 2 * error
     return loss if weighting == "simple" else loss * likelihood_weight(sde, t)

@@ -3,7 +3,6 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -117,8 +116,8 @@ class NetworkModel(Denoiser):
         p, q = parameterization.target(sde, end)
         self._singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
 
-    def output(self, x: Data, t: Time) -> Data:
-        """The network's output F."""
+    def forward(self, x: Data, t: Time) -> Data:
+        """The network's output F: one evaluation."""
         scale = self.parameterization.input_scale(self.sde, t)
         c = self.time_label(self.sde, t).to(device=x.device, dtype=x.dtype).expand(len(x))
         y = x if scale is None else expand(scale, x) * x
@@ -126,7 +125,7 @@ class NetworkModel(Denoiser):
         output: Tensor = self.network(y, c, label)
         return output
 
-    def given(self, **condition: Tensor | int) -> Self:
+    def given(self, **condition: Tensor | int) -> "NetworkModel":
         """This model with `label=`: an integer for all samples, or (batch,) int64."""
         if set(condition) != {"label"} or not self.space.classes:
             raise ValueError(
@@ -149,26 +148,26 @@ class NetworkModel(Denoiser):
         if self._singular and bool((t == self.sde.T).any()):
             raise ValueError(
                 f"{view} at t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
-                f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, data or "
-                "edm parameterization, or start below T"
+                f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, "
+                "data or edm parameterization, or start below T"
             )
 
     def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
         """(denoised, noise) from one evaluation."""
         self._refuse(t, "denoised")
-        f, form = self.output(x, t), self.parameterization
+        f, form = self(x, t), self.parameterization
         return self._view(form.denoised(self.sde, t), x, f), self._view(form.noise(self.sde, t), x, f)
 
     def denoise(self, x: Data, t: Time) -> Data:
         """E[x_0 | x_t]."""
         self._refuse(t, "denoised")
-        return self._view(self.parameterization.denoised(self.sde, t), x, self.output(x, t))
+        return self._view(self.parameterization.denoised(self.sde, t), x, self(x, t))
 
     def noise(self, x: Data, t: Time) -> Data:
         """E[z | x_t]."""
-        return self._view(self.parameterization.noise(self.sde, t), x, self.output(x, t))
+        return self._view(self.parameterization.noise(self.sde, t), x, self(x, t))
 
     def velocity(self, x: Data, t: Time) -> Data:
         """alpha' denoised + sigma' noise."""
         self._refuse(t, "velocity")
-        return self._view(self.parameterization.velocity(self.sde, t), x, self.output(x, t))
+        return self._view(self.parameterization.velocity(self.sde, t), x, self(x, t))

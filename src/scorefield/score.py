@@ -17,7 +17,6 @@ Each view comes from its own coefficients of x and F, never from another view: n
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,8 @@ from scorefield.space import DataSpace
 class ScoreModel(nn.Module, ABC):
     """The score of the perturbed data distribution of an SDE: all that sampling and likelihood need.
 
-    x is (batch, *data) in model units, t is () or (batch,).
+    x is (batch, *data) in model units, t is () or (batch,). `forward` is one evaluation, whatever a subclass needs to
+    evaluate; every view calls the module, so that a forward hook sees each evaluation.
     """
 
     sde: SDE
@@ -61,7 +61,7 @@ class ScoreModel(nn.Module, ABC):
         """The probability-flow ODE in the variable that solvers like best."""
         return PlainTime(self.sde.t_min, self.sde.T, self.velocity)
 
-    def given(self, **condition: Tensor | int) -> Self:
+    def given(self, **condition: Tensor | int) -> "ScoreModel":
         """This model with a condition bound to it (`label=3`): samplers only ever see (x, t)."""
         raise ValueError(f"condition {', '.join(condition)} given to {type(self).__name__}, which takes none")
 
@@ -84,9 +84,14 @@ class ScoreFunction(ScoreModel):
         super().__init__(sde, space)
         self.function = function
 
-    def score(self, x: Data, t: Time) -> Data:
+    def forward(self, x: Data, t: Time) -> Data:
         """The function's value."""
         return self.function(x, t)
+
+    def score(self, x: Data, t: Time) -> Data:
+        """The function's value."""
+        score: Tensor = self(x, t)
+        return score
 
 
 class Denoiser(ScoreModel):

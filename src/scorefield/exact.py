@@ -1,0 +1,163 @@
+"""Data whose score is known at every time: Gaussians and mixtures of Gaussians, the oracles of every test.
+
+For x_0 ~ N(m, V) and x_t = alpha x_0 + sigma z, with W = alpha² V + sigma² (Song et al. 2021, eq. 29 on the exact law):
+
+    E[x_0 | x_t] = m + alpha V W⁻¹ (x - alpha m),    E[z | x_t] = sigma W⁻¹ (x - alpha m),    x_t ~ N(alpha m, W)    (1)
+
+and a mixture's views are its components' weighted with the posterior of the component given x_t. Neither view is
+computed from the other, so both are exact in float32 at every noise level.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.score import Denoiser
+from scorefield.sde import LinearSDE
+from scorefield.shapes import Data, Time
+from scorefield.space import DataSpace
+
+
+class GaussianMixture:
+    """A mixture of Gaussians on data of any shape, with diagonal or full covariances.
+
+    Give `variances` (components, *shape) or `covariances` (components, dim, dim). As a law it also serves as the prior
+    of a likelihood.
+
+    >>> law = GaussianMixture(torch.zeros(1, 2), variances=torch.ones(1, 2))
+    >>> law.log_prob(torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "components *data"],
+        *,
+        variances: Float[Tensor, "components *data"] | None = None,
+        covariances: Float[Tensor, "components dim dim"] | None = None,
+        weights: Float[Tensor, "components"] | None = None,
+    ) -> None:
+        if (variances is None) == (covariances is None):
+            raise ValueError("GaussianMixture: give either variances or covariances")
+        count = len(means)
+        self.shape = tuple(means.shape[1:])
+        self.means = means.reshape(count, -1)
+        self.basis: Tensor | None = None
+        if covariances is not None:
+            self.variances, self.basis = torch.linalg.eigh(covariances)
+        elif variances is not None:
+            self.variances = variances.reshape(count, -1)
+        if not bool((self.variances > 0).all()):
+            raise ValueError(
+                f"GaussianMixture: smallest variance {float(self.variances.min()):.3g}, expected positive ones"
+            )
+        weights = means.new_ones(count) if weights is None else weights
+        self.log_weights = torch.log(weights / weights.sum())
+
+    @classmethod
+    def gaussian(cls, mean: Float[Tensor, "*data"], covariance: Float[Tensor, "dim dim"]) -> "GaussianMixture":
+        """One Gaussian with full covariance."""
+        return cls(mean[None], covariances=covariance[None])
+
+    @property
+    def dim(self) -> int:
+        """The number of coordinates."""
+        return math.prod(self.shape)
+
+    def to(self, dtype: torch.dtype) -> "GaussianMixture":
+        """The same law in another precision."""
+        return self._with(self.means.to(dtype), self.variances.to(dtype))
+
+    def perturbed(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
+        """The law of alpha x + sigma z, for scalar alpha and sigma."""
+        return self._with(alpha * self.means, alpha**2 * self.variances + sigma**2)
+
+    def _with(self, means: Tensor, variances: Tensor) -> "GaussianMixture":
+        law = GaussianMixture(means.reshape(-1, *self.shape), variances=variances.reshape(-1, *self.shape))
+        law.basis = None if self.basis is None else self.basis.to(means.dtype)
+        law.log_weights = self.log_weights.to(means.dtype)
+        return law
+
+    def rotate(self, y: Float[Tensor, "batch components dim"]) -> Float[Tensor, "batch components dim"]:
+        """To the eigenvectors of each component."""
+        return y if self.basis is None else torch.einsum("bkd,kde->bke", y, self.basis)
+
+    def unrotate(self, y: Float[Tensor, "batch components dim"]) -> Float[Tensor, "batch components dim"]:
+        """Back from the eigenvectors of each component."""
+        return y if self.basis is None else torch.einsum("bke,kde->bkd", y, self.basis)
+
+    def log_joint(
+        self, y: Float[Tensor, "batch components dim"], variances: Float[Tensor, "#batch components dim"]
+    ) -> Float[Tensor, "batch components"]:
+        """log(weight) + log-density of rotated offsets `y` from the means, for each component."""
+        quadratic = (y * y / variances + torch.log(variances)).sum(-1)
+        joint: Tensor = self.log_weights - 0.5 * quadratic - 0.5 * self.dim * math.log(2 * math.pi)
+        return joint
+
+    def log_prob(self, x: Data) -> Float[Tensor, "batch"]:
+        """Log-density in nats."""
+        y = self.rotate(x.reshape(len(x), 1, -1) - self.means)
+        return torch.logsumexp(self.log_joint(y, self.variances[None]), 1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Data:
+        """`count` independent draws."""
+        component = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
+        z = torch.randn(count, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        y = z * self.variances[component].sqrt()
+        if self.basis is not None:
+            y = torch.einsum("be,bde->bd", y, self.basis[component])
+        return (self.means[component] + y).reshape(count, *self.shape)
+
+    @property
+    def mean(self) -> Float[Tensor, "*data"]:
+        """The mean of the mixture."""
+        mean: Tensor = self.log_weights.exp() @ self.means
+        return mean.reshape(self.shape)
+
+    @property
+    def covariance(self) -> Float[Tensor, "dim dim"]:
+        """The covariance of the mixture, over flattened data."""
+        weights, offset = self.log_weights.exp(), self.means - self.mean.flatten()
+        basis = torch.eye(self.dim, dtype=self.means.dtype)[None] if self.basis is None else self.basis
+        within = torch.einsum("k,kde,ke,kfe->df", weights, basis.expand(len(weights), -1, -1), self.variances, basis)
+        return within + torch.einsum("k,kd,ke->de", weights, offset, offset)
+
+
+class ExactModel(Denoiser):
+    """The score model of data that follow a `GaussianMixture`.
+
+    >>> from scorefield.sde import VE
+    >>> model = ExactModel(VE(), GaussianMixture(torch.zeros(1, 2), variances=torch.ones(1, 2)))
+    >>> model.score(torch.ones(1, 2), torch.tensor(0.0))  # N(0, 1 + 0.01²)
+    tensor([[-0.9999, -0.9999]])
+    """
+
+    def __init__(self, sde: LinearSDE, law: GaussianMixture, space: DataSpace | None = None) -> None:
+        super().__init__(sde, DataSpace(law.shape) if space is None else space)
+        self.law = law
+
+    def marginal(self, t: Float[Tensor, ""]) -> GaussianMixture:
+        """The law of x_t."""
+        return self.law.perturbed(self.sde.alpha(t), self.sde.sigma(t))
+
+    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) by eq. (1)."""
+        denoised, noise = self(x, t)
+        return denoised, noise
+
+    def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise): one evaluation."""
+        law = self.law
+        alpha = self.sde.alpha(t).to(x).reshape(-1, 1, 1)
+        sigma = self.sde.sigma(t).to(x).reshape(-1, 1, 1)
+        variances = alpha**2 * law.variances + sigma**2
+        y = law.rotate(x.reshape(len(x), 1, -1) - alpha * law.means)
+        posterior = torch.softmax(law.log_joint(y, variances), 1)
+        denoised = law.means + law.unrotate(alpha * law.variances / variances * y)
+        noise = law.unrotate(sigma / variances * y)
+        return (
+            torch.einsum("bk,bkd->bd", posterior, denoised).reshape(x.shape),
+            torch.einsum("bk,bkd->bd", posterior, noise).reshape(x.shape),
+        )

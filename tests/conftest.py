@@ -1,0 +1,5 @@
+"""Shapes and types in signatures are checked in every test."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("scorefield", "beartype.beartype")

@@ -1,0 +1,47 @@
+"""What many tests share: the SDEs under test and laws with closed forms."""
+
+import torch
+
+from scorefield.exact import GaussianMixture
+from scorefield.sde import EDM, SMLD, VE, VP, Cosine, DDPM, LinearSDE, RectifiedFlow, SubVP
+
+
+class OrnsteinUhlenbeck(LinearSDE):
+    """A user's SDE: everything but alpha and sigma is derived."""
+
+    T = 6.0
+
+    def alpha(self, t):
+        return torch.exp(-t)
+
+    def sigma(self, t):
+        return torch.sqrt(-torch.expm1(-2 * t))
+
+
+FIVE = [VE(), VP(), SubVP(), EDM(), RectifiedFlow()]
+ALL = [*FIVE, Cosine(), DDPM(), SMLD(), OrnsteinUhlenbeck()]
+
+
+def name(value: object) -> str:
+    return type(value).__name__
+
+
+def double(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def correlated(dim: int = 3) -> GaussianMixture:
+    """A Gaussian with full covariance and a mean."""
+    generator = torch.Generator().manual_seed(1)
+    root = torch.randn(dim, dim, generator=generator, dtype=torch.float64) * 0.4
+    mean = torch.linspace(-0.5, 0.7, dim, dtype=torch.float64)
+    return GaussianMixture.gaussian(mean, root @ root.T + 0.05 * torch.eye(dim, dtype=torch.float64))
+
+
+def mixture(*shape: int, components: int = 3) -> GaussianMixture:
+    """A mixture with diagonal variances on data of any shape."""
+    generator = torch.Generator().manual_seed(2)
+    means = torch.randn(components, *shape, generator=generator, dtype=torch.float64) * 0.6
+    variances = 0.02 + 0.1 * torch.rand(components, *shape, generator=generator, dtype=torch.float64)
+    weights = torch.arange(1, components + 1, dtype=torch.float64)
+    return GaussianMixture(means, variances=variances, weights=weights)
