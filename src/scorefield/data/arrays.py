@@ -108,8 +108,7 @@ def open_arrays(path: Path, expected: Expected) -> Source:
     except DataError:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: not a readable array file ({reason}); save it anew with numpy") from error
+        raise DataError(f"{name}: not a readable array file; write it anew with numpy.save or savez") from error
 
 
 def _data_key(keys: list[str], label_key: str | None, name: str) -> str:

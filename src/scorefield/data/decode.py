@@ -8,11 +8,11 @@ pixel is opaque. What would lose information is refused: 16 bits, transparency, 
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Expected:
             if self.channels is not None:
                 image = image.convert("L" if self.channels == 1 else "RGB")
             if self.size is not None and image.size != self.size[::-1]:
-                image = ImageOps.fit(image, self.size[::-1], Image.Resampling.LANCZOS)
+                image = _centre(image, *self.size)
         pixels = np.array(image, dtype=np.uint8)
         x = torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         self.check(tuple(x.shape), name)
@@ -79,6 +79,15 @@ class Expected:
         return f"{kind} of {size}"
 
 
+def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Cropped before it is resampled, so that what is cut off does not shine through at the edges."""
+    scale = min(image.height / height, image.width / width)
+    tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    left, top = (image.width - wide) // 2, (image.height - tall) // 2
+    part = image.crop((left, top, left + wide, top + tall))
+    return part.resize((width, height), Image.Resampling.LANCZOS)
+
+
 def describe(shape: tuple[int, ...]) -> str:
     """A shape in words, for messages.
 
@@ -97,19 +106,18 @@ def _channels(channels: int) -> str:
 def read_image(path: Path) -> Image.Image:
     """The image in a file, mode ``L`` or ``RGB``. Raises DataError naming the file."""
     try:
-        stream = path.open("rb")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from error
-    with stream:
-        return decode(stream, str(path))
+    return decode(content, str(path))
 
 
-def decode(stream: BinaryIO, name: str) -> Image.Image:
-    """The image in a binary stream, mode ``L`` or ``RGB``, turned upright. Raises DataError naming the image."""
+def decode(content: bytes, name: str) -> Image.Image:
+    """The image in the bytes of a file, mode ``L`` or ``RGB``, turned upright. Raises DataError naming the image."""
     try:
-        image = Image.open(stream)
-        if _sixteen_bits(image):
-            raise DataError(f"{name}: 16 bits per channel given, 8 expected; convert it to 8 bits")
+        image = Image.open(io.BytesIO(content))
+        if _deeper_than_eight_bits(image):
+            raise DataError(f"{name}: more than 8 bits per channel given, 8 expected; convert it to 8 bits")
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise DataError(f"{name}: {frames} frames given, one expected; save the frames as separate images")
@@ -118,7 +126,7 @@ def decode(stream: BinaryIO, name: str) -> Image.Image:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not an image of a known format; replace or remove it") from error
+        raise DataError(f"{name}: not a readable image (unknown format); replace or remove it") from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove it") from error
@@ -142,7 +150,7 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
     raise DataError(f"{name}: Pillow mode {image.mode} given, 8-bit grey or RGB expected; convert it")
 
 
-def _sixteen_bits(image: Image.Image) -> bool:
+def _deeper_than_eight_bits(image: Image.Image) -> bool:
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
     return image.mode.startswith(("I", "F")) or any(";16" in str(mode) for mode in modes)

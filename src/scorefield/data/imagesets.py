@@ -9,7 +9,6 @@ Images are ordered by name. They are read when asked for, so a bad image or one 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
@@ -161,7 +160,7 @@ def _from_files(paths: Sequence[Path], index: int) -> Image.Image:
 
 
 def _from_zip(archive: _Zip, names: Sequence[str], index: int) -> Image.Image:
-    return decode(io.BytesIO(archive.read(names[index])), f"{archive.path}:{names[index]}")
+    return decode(archive.read(names[index]), f"{archive.path}:{names[index]}")
 
 
 class _Zip:

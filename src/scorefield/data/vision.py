@@ -105,8 +105,9 @@ def open_torchvision(dataset: str, expected: Expected, split: str) -> Source:
     name = f"torchvision:{dataset}"
     kind = getattr(datasets, dataset, None) if dataset in datasets.__all__ else None
     if kind is None or not issubclass(kind, datasets.VisionDataset):
-        near = difflib.get_close_matches(dataset, datasets.__all__, n=1, cutoff=0.4)
-        hint = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.datasets for the names"
+        names = {known.lower(): known for known in datasets.__all__}
+        near = difflib.get_close_matches(dataset.lower(), names, n=1, cutoff=0.4)
+        hint = f"did you mean torchvision:{names[near[0]]}?" if near else "see torchvision.datasets for the names"
         raise DataError(f"{name}: no such data set; {hint}")
     parameters = inspect.signature(kind).parameters
     options: dict[str, Any] = {}
