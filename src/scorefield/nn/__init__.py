@@ -1,7 +1,8 @@
 """Networks: functions of a noisy input and of one number that tells how noisy it is.
 
-Every network here is called ``network(x, c, label=None)`` and returns a tensor like ``x``. The number ``c`` is whatever the caller
-decided to embed (999 t, a table index, log sigma, a quarter of the log-SNR); a network knows no SDE and never divides by sigma.
+Every network here is called ``network(x, c, label=None)`` and returns a tensor like ``x``. The number ``c`` is whatever
+the caller decided to embed (999 t, a table index, log sigma, a quarter of the log-SNR); a network knows no SDE and
+never divides by sigma.
 """
 
 from scorefield.nn.mlp import MLP

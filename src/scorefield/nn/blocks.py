@@ -1,20 +1,19 @@
 r"""The two blocks of a U-Net: a residual block that is told the noise level, and self-attention over pixels.
 
-Both add a branch to their input, :math:`y = (x + h(x)) / \sqrt{2}` with ``rescale`` (the variance of a sum of two independent terms is
-halved, Karras et al. 2018) and :math:`y = x + h(x)` without. The branch's last layer has the initial scale ``init_scale``.
+Both add a branch to their input, :math:`y = (x + h(x)) / \sqrt{2}` with ``rescale`` (the variance of a sum of two
+independent terms is halved, Karras et al. 2018) and :math:`y = x + h(x)` without. The branch's last layer has the
+initial scale ``init_scale``.
 
-Attention is PyTorch's fused kernel, which has no second derivative. Whoever differentiates twice with respect to the input (the
-Hessian of a log-density, say) runs the network under ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
+Attention is PyTorch's fused kernel, which has no second derivative. Whoever differentiates twice with respect to the
+input (the Hessian of a log-density, say) runs the network under ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
 """
 
 import math
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scorefield.nn.layers import Activation, Images, activation, conv1x1, conv3x3, group_norm, linear
-
 
 
 def add(x: Images, h: Images, rescale: bool) -> Images:
@@ -25,8 +24,9 @@ def add(x: Images, h: Images, rescale: bool) -> Images:
 class ResidualBlock(nn.Module):
     """Two convolutions, each after a normalization and a nonlinearity; the condition is added between them.
 
-    ``resample`` (halving or doubling the resolution without weights) acts on the branch before its first convolution and on the
-    input, as in BigGAN; the input then always passes a 1×1 convolution. ``condition`` is the length of the condition, 0 for none.
+    ``resample`` (halving or doubling the resolution without weights) acts on the branch before its first convolution
+    and on the input, as in BigGAN; the input then always passes a 1×1 convolution. ``condition`` is the length of the
+    condition, 0 for none.
     """
 
     def __init__(
@@ -55,9 +55,7 @@ class ResidualBlock(nn.Module):
         self.activation = activation(nonlinearity)
         self.rescale = rescale
 
-    def forward(
-        self, x: Images, condition: Float[Tensor, "batch condition"] | None
-    ) -> Float[Tensor, "batch outputs h w"]:
+    def forward(self, x: Images, condition: Float[Tensor, "batch condition"] | None) -> Images:
         """Images after the block; ``condition`` is None only for a block built without one."""
         h: Tensor = self.activation(self.norm1(x))
         if self.resample is not None:
@@ -86,22 +84,20 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Images) -> Images:
         """Images after the block."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)[:, None]
-        mixed = F.scaled_dot_product_attention(self.query(pixels), self.key(pixels), self.value(pixels))
+        mixed = nn.functional.scaled_dot_product_attention(self.query(pixels), self.key(pixels), self.value(pixels))
         h: Tensor = self.output(mixed)[:, 0].transpose(1, 2).reshape(x.shape)
         return add(x, h, self.rescale)
 
 
 class Head(nn.Module):
-    """Normalization, nonlinearity and a 3×3 convolution: what ends a path."""
+    """Normalization, nonlinearity and a 3×3 convolution: the end of a path."""
 
-    def __init__(
-        self, inputs: int, outputs: int, *, nonlinearity: Activation = "silu", init_scale: float = 1.0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, nonlinearity: Activation, init_scale: float) -> None:
         super().__init__()
         self.norm = group_norm(inputs)
         self.activation = activation(nonlinearity)
         self.conv = conv3x3(inputs, outputs, init_scale)
 
-    def forward(self, x: Images) -> Float[Tensor, "batch outputs height width"]:
+    def forward(self, x: Images) -> Images:
         """Images with ``outputs`` channels."""
         return self.conv(self.activation(self.norm(x)))  # type: ignore[no-any-return]

@@ -1,15 +1,17 @@
 r"""Embeddings of the noise level and of the class label.
 
-A network is told how noisy its input is by one number c per sample. Two embeddings make a vector of it, of which a small perceptron
-makes the condition that enters every residual block:
+A network is told how noisy its input is by one number c per sample. Two embeddings make a vector of it, of which a
+small perceptron makes the condition that enters every residual block:
 
-- **positional** (Vaswani et al. 2017; Ho et al. 2020): :math:`\sin(\omega_k c), \cos(\omega_k c)` with frequencies that fall
-  geometrically from 1 to 1/10000. It resolves differences of c of order one and suits c in 0…1000, that is 999 t or a table index.
-- **fourier** (Tancik et al. 2020; Song et al. 2021): :math:`\sin(2\pi w_k c), \cos(2\pi w_k c)` with fixed random frequencies
-  :math:`w_k \sim N(0, \text{scale}^2)`. It resolves differences of c of order 1/(2π scale) and suits c of order one, that is log sigma
-  or a quarter of the log-SNR.
+- **positional** (Vaswani et al. 2017; Ho et al. 2020): :math:`\sin(\omega_k c), \cos(\omega_k c)` with frequencies that
+  fall geometrically from 1 to 1/10000. It resolves differences of c of order one and suits c in 0…1000, that is 999 t
+  or a table index.
+- **fourier** (Tancik et al. 2020; Song et al. 2021): :math:`\sin(2\pi w_k c), \cos(2\pi w_k c)` with fixed random
+  frequencies :math:`w_k \sim N(0, \text{scale}^2)`. It resolves differences of c of order 1/(2π scale) and suits c of
+  order one, that is log sigma or a quarter of the log-SNR.
 
-Angles are computed in float32 or better, also under autocast: with c near 999, bfloat16 could not tell neighbouring times apart.
+Angles are computed in float32 or better, also under autocast: with c near 999, bfloat16 could not tell neighbouring
+times apart.
 """
 
 import math
@@ -66,9 +68,10 @@ class FourierEmbedding(nn.Module):
 class ConditionEmbedding(nn.Module):
     """The condition of the residual blocks, of the noise level and (with ``classes`` > 0) of a class label.
 
-    The label's vector is added to the embedded noise level. There is one vector per class and one more, of index ``classes``, that
-    means "no label"; it is taken for all samples where ``label`` is None, so that one network is conditional and unconditional.
-    With ``embedding="none"`` the noise level has no effect, and without classes there is then no condition at all: forward returns None.
+    The label's vector is added to the embedded noise level. There is one vector per class and one more, of index
+    ``classes``, that means "no label"; it is taken for all samples where ``label`` is None, so that one network is
+    conditional and unconditional. With ``embedding="none"`` the noise level has no effect, and without classes there is
+    then no condition at all: forward returns None.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Layers that every network shares: initialization, normalization and activation.
 
-Weights are drawn uniformly with the variance ``scale / fan_avg``, where ``fan_avg`` is the mean of the numbers of inputs and outputs
-that a weight connects (Glorot & Bengio 2010; Ho et al. 2020). Layers that end a residual branch have ``scale = 0``, which stands for
-1e-10: every block starts as (nearly) the identity and the network's output as (nearly) zero.
+Weights are drawn uniformly with the variance ``scale / fan_avg``, where ``fan_avg`` is the mean of the numbers of
+inputs and outputs that a weight connects (Glorot & Bengio 2010; Ho et al. 2020). Layers that end a residual branch have
+``scale = 0``, which stands for 1e-10: every block starts as (nearly) the identity and the network's output as (nearly)
+zero.
 """
 
 import math
@@ -11,7 +12,6 @@ from typing import Literal, TypeVar, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
-M = TypeVar("M", nn.Linear, nn.Conv2d)
 Images = Float[Tensor, "_ _ _ _"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 Activation = Literal["silu", "relu", "leaky_relu", "elu"]
@@ -24,7 +24,7 @@ def check_choice(name: str, value: str, choices: object) -> None:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, allowed))}")
 
 
-def initialize(layer: M, scale: float = 1.0) -> M:
+def initialize(layer: Layer, scale: float = 1.0) -> Layer:
     """Draw the weights of a layer with variance ``scale / fan_avg``, set its bias to zero, and return it."""
     nn.init.xavier_uniform_(layer.weight, gain=math.sqrt(max(scale, 1e-10)))
     if layer.bias is not None:

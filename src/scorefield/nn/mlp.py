@@ -1,9 +1,9 @@
 r"""A residual perceptron for data of any shape: points, rows of a table, short series.
 
-The data are flattened, lifted to ``width`` numbers, changed by ``depth`` residual blocks that are told the noise level (and the label),
-and projected back. The number c is embedded by random Fourier features (Tancik et al. 2020) of ``c * time_scale`` with frequencies of
-standard deviation ``fourier_scale``. They suit numbers that vary over a few units: log sigma and a quarter of the log-SNR as they are
-(``time_scale=1``), times 999 t with ``time_scale=1/999``.
+The data are flattened, lifted to ``width`` numbers, changed by ``depth`` residual blocks that are told the noise level
+(and the label), and projected back. The number c is embedded by random Fourier features (Tancik et al. 2020) of ``c *
+time_scale`` with frequencies of standard deviation ``fourier_scale``. They suit numbers that vary over a few units: log
+sigma and a quarter of the log-SNR as they are (``time_scale=1``), times 999 t with ``time_scale=1/999``.
 """
 
 import math
@@ -44,9 +44,11 @@ class MLP(nn.Module):
         width: hidden units.
         depth: residual blocks.
         time_scale: c is multiplied by it before it is embedded; the product should vary over a few units.
-        fourier_scale: standard deviation of the frequencies: differences of about 1 / (2π fourier_scale) are told apart.
+        fourier_scale: standard deviation of the frequencies: differences of about 1 / (2π fourier_scale) are told
+            apart.
         dropout: probability, in every block, while training.
-        classes: number of class labels. With classes, ``label=None`` means "no label" and has an embedding of its own; 0 means none.
+        classes: number of class labels. With classes, ``label=None`` means "no label" and has an embedding of its own;
+            0 means none.
 
     >>> import torch
     >>> network = MLP((2,), width=32, depth=2, classes=3)

@@ -1,13 +1,14 @@
 r"""Halving and doubling the resolution of images.
 
-A FIR filter with taps k (an even number L of them, normalized to sum 1) makes resampling alias-free (Zhang 2019; Karras et al. 2020):
+A FIR filter with taps k (an even number L of them, normalized to sum 1) makes resampling alias-free (Zhang 2019; Karras
+et al. 2020):
 
 .. math::
     \text{down:}\quad y_o = \sum_j k_{L-1-j}\, x_{2o + j - (L/2-1)} \qquad (1) \\
     \text{up:}\quad y_o = 2 \sum_i k_{o - 2i + (L/2-1)}\, x_i \qquad\quad (2)
 
-along each axis. (1) is a strided and (2) a transposed convolution of every channel by itself. Taps (1, 1) are the box filter: the mean
-of two neighbours, and repetition.
+along each axis. (1) is a strided and (2) a transposed convolution of every channel by itself. Taps (1, 1) are the box
+filter: the mean of two neighbours, and repetition.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scorefield.nn.layers import Images, conv3x3
 
@@ -47,8 +47,10 @@ class Downsample(nn.Module):
     def forward(self, x: Images) -> Images:
         """Images of half the height and width."""
         if self.box:
-            return F.avg_pool2d(x, 2)
-        return F.conv2d(x, self.kernel, stride=2, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel))
+            return nn.functional.avg_pool2d(x, 2)
+        return nn.functional.conv2d(
+            x, self.kernel, stride=2, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel)
+        )
 
 
 class Upsample(nn.Module):
@@ -69,9 +71,9 @@ class Upsample(nn.Module):
     def forward(self, x: Images) -> Images:
         """Images of twice the height and width."""
         if self.box:
-            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
         padding = self.kernel.shape[-1] // 2 - 1
-        return F.conv_transpose2d(x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
+        return nn.functional.conv_transpose2d(x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
 
 
 class ConvDownsample(nn.Module):
@@ -87,14 +89,14 @@ class ConvDownsample(nn.Module):
     def forward(self, x: Images) -> Images:
         """Images of half the height and width."""
         if self.kernel is None:
-            filtered = F.pad(x, (0, 1, 0, 1))
+            filtered = nn.functional.pad(x, (0, 1, 0, 1))
         else:
-            filtered = F.conv2d(x, self.kernel, padding=self.kernel.shape[-1] // 2, groups=len(self.kernel))
+            filtered = nn.functional.conv2d(x, self.kernel, padding=self.kernel.shape[-1] // 2, groups=len(self.kernel))
         return self.conv(filtered)  # type: ignore[no-any-return]
 
 
 class ConvUpsample(nn.Module):
-    """Double the resolution by a transposed convolution and filter; without a filter (``taps=None``) repeat pixels and convolve."""
+    """Convolve, transposed, with a stride of two and filter; without a filter (``taps=None``) repeat and convolve."""
 
     kernel: Tensor | None
 
@@ -107,10 +109,12 @@ class ConvUpsample(nn.Module):
     def forward(self, x: Images) -> Images:
         """Images of twice the height and width."""
         if self.kernel is None:
-            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+            return self.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
         weight = self.conv.weight.flip(2, 3).transpose(0, 1)
-        spread = F.conv_transpose2d(x, weight, stride=2)
-        filtered = F.conv2d(spread, self.kernel, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel))
+        spread = nn.functional.conv_transpose2d(x, weight, stride=2)
+        filtered = nn.functional.conv2d(
+            spread, self.kernel, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel)
+        )
         if self.conv.bias is None:
             return filtered
         return filtered + self.conv.bias[:, None, None]

@@ -4,7 +4,8 @@ Each module takes the pyramid and the features h of one resolution and returns b
 
 - **input skip**: the halved input image, 1×1-convolved, is added to (or concatenated with) h.
 - **residual input**: a halved, convolved running sum of the pyramid and h replaces both.
-- **output skip**: h is normalized and convolved to an image, which is added to the doubled pyramid; the last sum is the output.
+- **output skip**: h is normalized and convolved to an image, which is added to the doubled pyramid; the last sum is the
+  output.
 - **residual output**: a doubled, convolved running sum of the pyramid and h replaces both.
 """
 
@@ -14,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefield.nn.blocks import add
-from scorefield.nn.layers import Activation, Images, activation, conv1x1, conv3x3, group_norm
+from scorefield.nn.blocks import Head, add
+from scorefield.nn.layers import Images, conv1x1
 from scorefield.nn.resampling import ConvDownsample, ConvUpsample, Downsample, Upsample
 
 ProgressiveInput = Literal["none", "input_skip", "residual"]
@@ -24,7 +25,7 @@ Combine = Literal["sum", "cat"]
 
 
 class InputSkip(nn.Module):
-    """Halve the pyramid and merge its projection into h: by a sum, or by concatenation, which doubles the channels of h."""
+    """Halve the pyramid and merge its projection into h: a sum, or a concatenation, which doubles the channels of h."""
 
     def __init__(self, image_channels: int, channels: int, taps: Sequence[float], combine: Combine) -> None:
         super().__init__()
@@ -53,50 +54,8 @@ class ResidualInput(nn.Module):
         return pyramid, pyramid
 
 
-class Head(nn.Module):
-    """Normalization, nonlinearity and a 3×3 convolution."""
-
-    def __init__(self, inputs: int, outputs: int, nonlinearity: Activation, init_scale: float) -> None:
-        super().__init__()
-        self.norm = group_norm(inputs)
-        self.activation = activation(nonlinearity)
-        self.conv = conv3x3(inputs, outputs, init_scale)
-
-    def forward(self, h: Images) -> Images:
-        """Images of ``outputs`` channels and the size of h."""
-        return self.conv(self.activation(self.norm(h)))  # type: ignore[no-any-return]
-
-
-class OutputSkip(nn.Module):
-    """Add the image that ``head`` makes of h to the doubled pyramid, or start the pyramid with it; h stays as it is."""
-
-    def __init__(self, head: Head, up: Upsample) -> None:
-        super().__init__()
-        self.head = head
-        self.up = up
-
-    def forward(self, pyramid: Images | None, h: Images) -> tuple[Images, Images]:
-        """The new pyramid and h."""
-        image: Tensor = self.head(h)
-        return image if pyramid is None else self.up(pyramid) + image, h
-
-
-class ResidualOutput(nn.Module):
-    """Double and convolve the pyramid and add h to it; the sum is the new pyramid and the new h."""
-
-    def __init__(self, up: ConvUpsample, rescale: bool) -> None:
-        super().__init__()
-        self.up = up
-        self.rescale = rescale
-
-    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
-        """The sum, twice."""
-        pyramid = add(self.up(pyramid), h, self.rescale)
-        return pyramid, pyramid
-
-
-class ResidualOutputStart(nn.Module):
-    """Start the pyramid of residual outputs at the lowest resolution with ``head`` of h; h stays as it is."""
+class OutputStart(nn.Module):
+    """Start the pyramid of either kind, at the lowest resolution, with ``head`` of h; h stays as it is."""
 
     def __init__(self, head: Head) -> None:
         super().__init__()
@@ -105,3 +64,30 @@ class ResidualOutputStart(nn.Module):
     def forward(self, _: None, h: Images) -> tuple[Images, Images]:
         """The first pyramid and h."""
         return self.head(h), h
+
+
+class OutputSkip(nn.Module):
+    """Add the image that ``head`` makes of h to the doubled pyramid; h stays as it is."""
+
+    def __init__(self, head: Head, image_channels: int, taps: Sequence[float]) -> None:
+        super().__init__()
+        self.up = Upsample(image_channels, taps)
+        self.head = head
+
+    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+        """The new pyramid and h."""
+        return self.up(pyramid) + self.head(h), h
+
+
+class ResidualOutput(nn.Module):
+    """Double and convolve the pyramid and add h to it; the sum is the new pyramid and the new h."""
+
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, rescale: bool) -> None:
+        super().__init__()
+        self.up = ConvUpsample(inputs, outputs, taps)
+        self.rescale = rescale
+
+    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+        """The sum, twice."""
+        pyramid = add(self.up(pyramid), h, self.rescale)
+        return pyramid, pyramid
