@@ -44,6 +44,16 @@ def test_failure_leaves_the_old_file_and_no_temporary(tmp_path):
     assert names(tmp_path) == ["a.bin"]
 
 
+def test_a_reader_of_the_old_file_keeps_it(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        with atomic_write(path) as file:
+            file.write(b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
 def test_nothing_is_visible_before_the_end(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")

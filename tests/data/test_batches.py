@@ -73,6 +73,12 @@ def test_flips_are_fair_and_keyed():
     assert torch.equal(halves[:, 0, 0], x)
 
 
+def test_flips_never_change():
+    image = np.array([[[[0, 1]]]], dtype=np.uint8)
+    x = Batches(ArraySource(np.repeat(image, 12, axis=0)), 12, seed=0, flip=True).batch(0)[0]
+    assert x[:, 0, 0, 0].tolist() == [1, 1, 1, 0, 0, 1, 0, 1, 1, 1, 0, 1]
+
+
 def test_flip_mirrors_left_and_right(photos):
     source = open_data(photos)
     plain, flipped = (Batches(source, 20, seed=0, flip=flip).batch(1)[0] for flip in (False, True))

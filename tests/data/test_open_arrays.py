@@ -25,7 +25,7 @@ def test_floats_keep_their_units_and_shape(shape, tmp_path):
 
 
 def test_items_are_copies():
-    values = np.zeros((2, 3))
+    values = np.zeros((2, 3), dtype=np.float32)
     open_data(values)[0][0][:] = 7
     assert not values.any()
 

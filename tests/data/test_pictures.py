@@ -18,6 +18,7 @@ def test_every_level_survives():
     assert torch.equal(to_uint8(levels), levels)
     for dtype in (torch.float32, torch.float64):
         assert torch.equal(to_uint8(levels.to(dtype) / 255), levels)
+    assert to_uint8(torch.tensor([1.49, 1.51, -3, 300]) / 255).tolist() == [1, 2, 0, 255]
     with pytest.raises(ValueError, match="1 of 2 values are NaN"):
         to_uint8(torch.tensor([0.0, torch.nan]))
 
