@@ -112,7 +112,7 @@ class NetworkModel(Denoiser):
         self.parameterization = parameterization
         self.time_label = time_label
         self.label: Tensor | int | None = None
-        end = torch.tensor(sde.T, dtype=torch.float64)
+        end = torch.tensor(sde.T, dtype=torch.float64, device="cpu")
         p, q = parameterization.target(sde, end)
         self._singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
 

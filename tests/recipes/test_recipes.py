@@ -1,0 +1,187 @@
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scorefield.nn import MLP, UNet
+from scorefield.recipes import Recipe, RecipeError, load_recipe, parse_recipe, preset_names, schema, to_yaml
+from scorefield.recipes.build import SDES, build, build_sampler
+from scorefield.score import EDMPrediction
+
+SECTIONS = {
+    kind.model_fields["name"].default: kind
+    for kind in (
+        schema.VP,
+        schema.SubVP,
+        schema.VE,
+        schema.EDM,
+        schema.RectifiedFlow,
+        schema.Cosine,
+        schema.DDPM,
+        schema.SMLD,
+    )
+}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_builds_and_comes_back_from_its_yaml(name: str) -> None:
+    recipe = load_recipe(name)
+    assert parse_recipe(yaml.safe_load(to_yaml(recipe)), name) == recipe
+    with torch.device("meta"):
+        model = build(recipe)
+    assert model.recipe == recipe
+    assert all(parameter.is_meta for parameter in model.parameters())
+    build_sampler(recipe, model.sde)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("vp/cifar10_ddpmpp_continuous", 61.8),
+        ("subvp/cifar10_ddpmpp_continuous", 61.8),
+        ("ve/cifar10_ncsnpp_continuous", 62.8),
+    ],
+)
+def test_published_networks_have_the_published_size(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = build(load_recipe(name)).network
+    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == millions
+
+
+def test_presets_need_no_torch() -> None:
+    program = (
+        "import sys; from scorefield.recipes import *; load_recipe(preset_names()[0]); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_schema_of_an_sde_is_the_sde(name: str) -> None:
+    ours = {key: field.default for key, field in SECTIONS[name].model_fields.items() if key != "name"}
+    theirs = {field.name: field.default for field in dataclasses.fields(SDES[name])}  # type: ignore[arg-type]
+    assert ours == theirs
+    assert SDES.keys() == SECTIONS.keys()
+
+
+@pytest.mark.parametrize(("section", "network"), [(schema.UNet, UNet), (schema.MLP, MLP)])
+def test_the_schema_of_a_network_has_all_its_options(section: type[schema.Network], network: type) -> None:
+
+    options = set(inspect.signature(network).parameters) - {"in_channels", "size", "shape", "classes"}
+    common = {"network", "parameterization", "data_std", "time_label"}
+    assert set(section.model_fields) - common == options
+    defaults = {key: p.default for key, p in inspect.signature(network).parameters.items() if key in options}
+    assert {key: section.model_fields[key].default for key in options} == defaults
+
+
+def test_overrides_are_yaml_and_later_ones_win() -> None:
+    changes = ["training.lr=1e-3", "model.multipliers=[1, 2]", "training.steps=5", "training.steps=7", "data.flip=no"]
+    recipe = load_recipe("vp/cifar10_ddpmpp_continuous", [*changes, "model.attention=[]"])
+    assert recipe.training.lr == 1e-3
+    assert recipe.training.steps == 7
+    assert recipe.data.flip is False
+    assert isinstance(recipe.model, schema.UNet)
+    assert recipe.model.multipliers == (1, 2)
+    assert recipe.model.attention == ()
+
+
+def test_another_sde_or_network_starts_its_section_afresh() -> None:
+    recipe = load_recipe("ve/cifar10_ncsnpp_continuous", ["sde.sigma_max=90", "sde.name=vp", "sde.beta_max=10"])
+    assert recipe.sde == schema.VP(beta_max=10)
+    assert load_recipe("mnist", ["model.network=mlp", "model.width=16"]).model == schema.MLP(width=16)
+
+
+def test_the_same_sde_keeps_its_section() -> None:
+    assert load_recipe("ve/cifar10_ncsnpp_continuous", ["sde.sigma_max=90", "sde.name=ve"]).sde == schema.VE(
+        sigma_max=90
+    )
+
+
+def test_a_file_stands_on_its_base(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: mnist\ntraining: {steps: 3}\n")
+    mine, mnist = load_recipe(tmp_path / "mine.yaml"), load_recipe("mnist")
+    assert mine.training.steps == 3
+    assert mine.model == mnist.model
+    assert mine.training.batch_size == mnist.training.batch_size
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().training = schema.Training()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.step=3", ["unknown key training.step", "did you mean steps"]),
+        ("trainin.steps=3", ["trainin", "did you mean training"]),
+        ("model.chanels=3", ["unknown key model.chanels", "did you mean channels"]),
+        ("sde.sigma_min=3", ["unknown key sde.sigma_min", "beta_min"]),
+        ("sde.name=vpp", ["sde.name = 'vpp'", "'vp'", "'subvp'"]),
+        ("model.network=transformer", ["model.network = 'transformer'", "'unet'", "'mlp'"]),
+        ("model.parameterization=eps", ["model.parameterization = 'eps'", "'noise'"]),
+        ("training.lr=fast", ["training.lr = 'fast'", "number"]),
+        ("training.lr=-1", ["training.lr = -1", "greater than 0"]),
+        ("training.lr=.nan", ["training.lr", "finite"]),
+        ("training.steps=1.5", ["training.steps = 1.5", "integer"]),
+        ("data.shape=[1, 0]", ["data.shape", "greater than 0"]),
+        ("training=3", ["expected section.key=value"]),
+        ("training.steps", ["expected section.key=value"]),
+        ("training.steps=[1", ["YAML"]),
+    ],
+)
+def test_bad_overrides_are_one_line_that_helps(override: str, expected: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("mnist", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training: [1]", "training"),
+        ("- 1", "sections"),
+        ("training: {steps: 1", "not YAML"),
+        ("base: nowhere", "no recipe nowhere"),
+        ("base: bad.yaml", "its own base"),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=expected) as caught:
+        load_recipe("bad.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_preset_is_guessed() -> None:
+    with pytest.raises(RecipeError, match="did you mean mnist"):
+        load_recipe("minst")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.shape=[7]"], r"channels, height, width"),
+        (["data.shape=[1, 30, 30]"], "size=30"),
+        (["model.attention=[5]"], "attention"),
+        (["data.shift=[0.0, 0.0]"], "shift"),
+        (["sde.name=ddpm", "sde.steps=10"], "DDPM"),
+    ],
+)
+def test_options_that_do_not_fit_together(overrides: list[str], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected) as caught, torch.device("meta"):
+        build(load_recipe("mnist", overrides))
+    assert "\n" not in str(caught.value)
+
+
+def test_data_std_reaches_the_parameterization() -> None:
+    model = build(load_recipe("table", ["model.parameterization=edm", "model.data_std=0.25"]))
+    assert model.parameterization == EDMPrediction(0.25)
