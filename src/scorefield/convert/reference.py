@@ -159,23 +159,20 @@ def convert_unet(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
     unused = _unused(given) if options["embedding"] == "none" else []
     for name in unused:
         del given[name]
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    prefixes = {module: name for name, module in network.named_modules()}
+    first = 1 if options["embedding"] == "none" and config["model.embedding_type"] == "fourier" else 0
     converted: dict[str, Tensor] = {}
     missing: list[str] = []
     used: set[str] = set()
-    first = 1 if options["embedding"] == "none" and config["model.embedding_type"] == "fourier" else 0
-    prefixes = {module: name for name, module in network.named_modules()}
     for index, layer in enumerate(_layers(network), start=first):
-        for ours, theirs in _weights(layer, f"all_modules.{index}", given):
+        for part, theirs in _weights(layer, f"all_modules.{index}", given):
             if theirs not in given:
                 missing.append(theirs)
                 continue
             used.add(theirs)
-            value = given[theirs]
-            converted[f"{prefixes[layer]}.{ours}"] = value.T if theirs.endswith(".W") and value.ndim == 2 else value
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    for name in converted:
-        if name.endswith("shortcut.weight") and converted[name].ndim == 2:
-            converted[name] = converted[name][:, :, None, None]
+            ours = f"{prefixes[layer]}.{part}"
+            converted[ours] = _oriented(given[theirs], theirs, len(shapes[ours]))
     misfits = [
         f"{name} {tuple(value.shape)} instead of {tuple(shapes[name])}"
         for name, value in converted.items()
@@ -185,7 +182,7 @@ def convert_unet(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
     if any(problems.values()):
         lists = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
         raise ConversionError(f"the weights do not fit the configuration ({lists}); check that they belong together")
-    return options, {name: value.contiguous() for name, value in converted.items()}
+    return options, converted
 
 
 def _layers(network: UNet) -> Iterator[nn.Module]:
@@ -246,6 +243,13 @@ def _weights(layer: nn.Module, prefix: str, given: Mapping[str, Tensor]) -> Iter
         transposed = theirs.rpartition(".")[2].startswith("NIN")
         yield f"{part}.weight", f"{theirs}.W" if transposed else f"{theirs}.weight"
         yield f"{part}.bias", f"{theirs}.b" if transposed else f"{theirs}.bias"
+
+
+def _oriented(value: Tensor, name: str, dims: int) -> Tensor:
+    """A reference weight as an (output, input, …) weight with ``dims`` axes: ``W`` is stored as (input, output)."""
+    if not name.endswith(".W") or value.ndim != 2:
+        return value
+    return value.T.reshape(*value.shape[::-1], *[1] * (dims - 2)).contiguous()
 
 
 def _is_constant(name: str, value: Tensor) -> bool:

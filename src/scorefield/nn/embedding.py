@@ -120,3 +120,10 @@ class ConditionEmbedding(nn.Module):
             )
         embedded: Tensor = self.label(label)
         return embedded if condition is None else condition + embedded
+
+
+def check_batch(x: Tensor, c: Tensor, label: Tensor | None) -> None:
+    """Raise a ValueError unless c and the labels (where given) are one number per sample of x."""
+    for name, value in (("c", c), ("label", label)):
+        if value is not None and value.shape != x.shape[:1]:
+            raise ValueError(f"{name} has the shape {tuple(value.shape)}; it needs one number per sample: ({len(x)},)")

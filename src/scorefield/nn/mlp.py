@@ -3,7 +3,7 @@ r"""A residual perceptron for data of any shape: points, rows of a table, short 
 The data are flattened, lifted to ``width`` numbers, changed by ``depth`` residual blocks that are told the noise level
 (and the label), and projected back. The number c is embedded by random Fourier features (Tancik et al. 2020) of ``c *
 time_scale`` with frequencies of standard deviation ``fourier_scale``. They suit numbers that vary over a few units: log
-sigma and a quarter of the log-SNR as they are (``time_scale=1``), times 999 t with ``time_scale=1/999``.
+sigma and a quarter of the log-SNR as they are (``time_scale=1``), times 999 t with ``time_scale=4/999``.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from scorefield.nn.embedding import ConditionEmbedding
+from scorefield.nn.embedding import ConditionEmbedding, check_batch
 from scorefield.nn.layers import linear
 
 
@@ -74,15 +74,14 @@ class MLP(nn.Module):
             )
         self.shape = tuple(shape)
         self.time_scale = time_scale
-        size = math.prod(self.shape)
-        self.embedding = ConditionEmbedding(
+        self.size = math.prod(self.shape)
+        self.condition = ConditionEmbedding(
             width // 2, width, embedding="fourier", fourier_scale=fourier_scale, classes=classes
         )
-        self.linear_in = linear(size, width)
+        self.linear_in = linear(self.size, width)
         self.blocks = nn.ModuleList(PerceptronBlock(width, width, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
         self.activation = nn.SiLU()
-        self.linear_out = linear(width, size, 0.0)
+        self.linear_out = linear(width, self.size, 0.0)
 
     def forward(
         self,
@@ -93,12 +92,15 @@ class MLP(nn.Module):
         """The raw output for data ``x`` at noise levels ``c`` with class labels ``label`` (or None: no label).
 
         Raises:
-            ValueError: samples of another shape, or labels that do not fit the classes.
+            ValueError: samples of another shape, c or labels that are not one per sample, and labels that do not fit
+                the classes.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"samples have the shape {tuple(x.shape[1:])}, the network takes {self.shape}")
-        condition = self.embedding(c * self.time_scale, label)
-        h: Tensor = self.linear_in(x.reshape(len(x), -1))
+        check_batch(x, c, label)
+        condition = self.condition(c * self.time_scale, label)
+        h: Tensor = self.linear_in(x.reshape(len(x), self.size))
         for block in self.blocks:
             h = block(h, condition)
-        return self.linear_out(self.activation(self.norm(h))).reshape(x.shape)  # type: ignore[no-any-return]
+        output: Tensor = self.linear_out(self.activation(h))
+        return output.reshape(x.shape).to(x.dtype)

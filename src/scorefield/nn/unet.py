@@ -26,7 +26,7 @@ from typing import Literal
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from scorefield.nn.embedding import ConditionEmbedding, Embedding
+from scorefield.nn.embedding import ConditionEmbedding, Embedding, check_batch
 from scorefield.nn.layers import Activation, check_choice, conv3x3
 from scorefield.nn.levels import DecoderLevel, EncoderLevel, Middle, Style
 from scorefield.nn.skips import Combine, ProgressiveInput, ProgressiveOutput
@@ -184,8 +184,8 @@ class UNet(nn.Module):
             label: class labels; None means no label.
 
         Raises:
-            ValueError: where the images have other channels or a size that the levels do not halve evenly, and where
-                the labels do not fit ``classes``.
+            ValueError: where the images have other channels or a size that the levels do not halve evenly, where c or
+                the labels are not one per sample, and where labels do not fit ``classes``.
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(f"images have {x.shape[1]} channels; this network was built for {self.in_channels}")
@@ -194,6 +194,7 @@ class UNet(nn.Module):
                 f"images of {x.shape[2]}×{x.shape[3]} pixels; both sides must be multiples of {self.divisor} "
                 "for the levels to halve them: pad, crop or resize"
             )
+        check_batch(x, c, label)
         condition = self.condition(c, label)
         image = x if self.centered else 2.0 * x - 1.0
         kept, pyramid = [self.conv_in(image)], image
