@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scorefield import data
 from scorefield.data import DataError, open_data
 
 
@@ -32,6 +33,12 @@ def test_importing_does_not_import_torchvision():
     program = "import sys, scorefield.data as d; d.open_data; print('torchvision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_every_public_name_is_there():
+    assert all(callable(getattr(data, name)) for name in data.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        data.nothing  # noqa: B018
 
 
 def test_zip_agrees_with_pillow(digits, photos):
