@@ -3,7 +3,7 @@
 import torch
 
 from scorefield.exact import GaussianMixture
-from scorefield.sde import EDM, SMLD, VE, VP, Cosine, DDPM, LinearSDE, RectifiedFlow, SubVP
+from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
 
 
 class OrnsteinUhlenbeck(LinearSDE):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import ALL, FIVE, OrnsteinUhlenbeck, double, name
 
-from scorefield.sde import EDM, SMLD, VE, VP, Cosine, DDPM, LinearSDE, NormalPrior, RectifiedFlow, SubVP
+from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, NormalPrior, RectifiedFlow, SubVP
 
 
 def times(sde: LinearSDE, count: int = 41) -> torch.Tensor:
@@ -19,7 +19,12 @@ def times(sde: LinearSDE, count: int = 41) -> torch.Tensor:
 
 
 CLOSED = {
-    VE: (lambda t: torch.ones_like(t), lambda t: 0.01 * 5000**t, lambda t: 0 * t, lambda t: 2 * math.log(5000) * 1e-4 * 5000 ** (2 * t)),
+    VE: (
+        lambda t: torch.ones_like(t),
+        lambda t: 0.01 * 5000**t,
+        lambda t: 0 * t,
+        lambda t: 2 * math.log(5000) * 1e-4 * 5000 ** (2 * t),
+    ),
     VP: (
         lambda t: torch.exp(-0.5 * (0.1 * t + 9.95 * t**2)),
         lambda t: torch.sqrt(-torch.expm1(-(0.1 * t + 9.95 * t**2))),
@@ -46,7 +51,7 @@ CLOSED = {
         lambda t: -torch.ones_like(t),
         lambda t: 2 * torch.ones_like(t),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("sde", [s for s in ALL if type(s) in CLOSED], ids=name)

@@ -1,1 +1,102 @@
-"""Score-based generative modelling through stochastic differential equations."""
+"""Score-based generative modelling through stochastic differential equations (Song et al. 2021).
+
+One unconditional score model gives samples, exact likelihoods, latent codes and conditional samples of data of any
+shape:
+
+    import scorefield as sf
+    model = sf.load("mnist")
+    images = sf.sample(model, 64, seed=0)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scorefield.api import LogLikelihood, colorize, decode, encode, fit, inpaint, load, log_likelihood, sample
+    from scorefield.counting import count_evaluations
+    from scorefield.exact import ExactModel, GaussianMixture
+    from scorefield.flow import ProbabilityFlow
+    from scorefield.guidance import Grey, Mask, Replacement, Subspace
+    from scorefield.network_model import NetworkModel
+    from scorefield.noise import Noise
+    from scorefield.samplers import (
+        Ancestral,
+        EulerMaruyama,
+        Heun,
+        Langevin,
+        PredictorCorrector,
+        ReverseDiffusion,
+        run,
+    )
+    from scorefield.score import ScoreFunction, ScoreModel
+    from scorefield.sde import DDPM, EDM, SDE, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
+    from scorefield.space import DataSpace
+
+_HOMES = {
+    "api": ("LogLikelihood", "colorize", "decode", "encode", "fit", "inpaint", "load", "log_likelihood", "sample"),
+    "counting": ("count_evaluations",),
+    "exact": ("ExactModel", "GaussianMixture"),
+    "flow": ("ProbabilityFlow",),
+    "guidance": ("Grey", "Mask", "Replacement", "Subspace"),
+    "network_model": ("NetworkModel",),
+    "noise": ("Noise",),
+    "samplers": ("Ancestral", "EulerMaruyama", "Heun", "Langevin", "PredictorCorrector", "ReverseDiffusion", "run"),
+    "score": ("ScoreFunction", "ScoreModel"),
+    "sde": ("DDPM", "EDM", "SDE", "SMLD", "VE", "VP", "Cosine", "LinearSDE", "RectifiedFlow", "SubVP"),
+    "space": ("DataSpace",),
+}
+_HOME = {name: f"scorefield.{home}" for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DDPM",
+    "EDM",
+    "SDE",
+    "SMLD",
+    "VE",
+    "VP",
+    "Ancestral",
+    "Cosine",
+    "DataSpace",
+    "EulerMaruyama",
+    "ExactModel",
+    "GaussianMixture",
+    "Grey",
+    "Heun",
+    "Langevin",
+    "LinearSDE",
+    "LogLikelihood",
+    "Mask",
+    "NetworkModel",
+    "Noise",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "RectifiedFlow",
+    "Replacement",
+    "ReverseDiffusion",
+    "ScoreFunction",
+    "ScoreModel",
+    "SubVP",
+    "Subspace",
+    "colorize",
+    "count_evaluations",
+    "decode",
+    "encode",
+    "fit",
+    "inpaint",
+    "load",
+    "log_likelihood",
+    "run",
+    "sample",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -105,7 +105,7 @@ class GaussianMixture:
         """`count` independent draws."""
         component = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
         z = torch.randn(count, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
-        y = z * self.variances[component].sqrt()
+        y: Tensor = z * self.variances[component].sqrt()
         if self.basis is not None:
             y = torch.einsum("be,bde->bd", y, self.basis[component])
         return (self.means[component] + y).reshape(count, *self.shape)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.ode import Slope, solve
-from scorefield.score import ScoreModel
+from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Prior
 from scorefield.shapes import Data, sum_data
 
@@ -55,6 +55,21 @@ def decode(model: ScoreModel, latent: Data, *, tol: float = 1e-5) -> Data:
     flow = model.flow_variable()
     z, _ = solve(_alone(flow.slope), flow.state(latent, flow.end), flow.end, flow.start, tol=tol)
     return flow.data(z, flow.start)
+
+
+@dataclass(frozen=True)
+class ProbabilityFlow:
+    """Samples by the adaptive ODE: deterministic given the prior's noise, with steps chosen to the tolerance `tol`."""
+
+    tol: float = 1e-4
+
+    @torch.no_grad()
+    def sample(self, model: ScoreModel, x: Data) -> Data:
+        """x_T to data in model units, with a denoising evaluation at the end where the SDE is linear."""
+        y = decode(model, x, tol=self.tol)
+        return (
+            model.denoise(y, torch.tensor(model.sde.t_min, dtype=torch.float64)) if isinstance(model, Denoiser) else y
+        )
 
 
 def log_likelihood(

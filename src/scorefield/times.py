@@ -3,6 +3,9 @@
 A grid is float64 and lives on the host, so that its coefficients are exact and cost no transfer.
 """
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -46,6 +49,10 @@ def _equal(sde: LinearSDE, first: float, last: float, steps: int) -> Grid:
     high, low = sde.logsnr(ends).tolist()
     inner = sde.time(torch.linspace(high, low, steps + 1, dtype=torch.float64)[1:-1])
     return torch.cat([ends[:1], inner, ends[1:]])
+
+
+GridName = Literal["uniform", "logsnr"]
+GRIDS: dict[GridName, Callable[[Any, int], Grid]] = {"uniform": uniform, "logsnr": logsnr}
 
 
 def _check(steps: int) -> None:

@@ -93,7 +93,7 @@ class SDE(ABC):
 
     @abstractmethod
     def diffusion(self, t: Time) -> Tensor:
-        """g(t): of the shape of t (scalar), or with the data's dimensions behind it (diagonal)."""
+        """g(t): of the shape of t (scalar), or (1 or batch, *data) (diagonal)."""
 
 
 class LinearSDE(SDE):

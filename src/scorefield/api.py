@@ -1,0 +1,299 @@
+"""The library in a dozen functions: data units in, data units out, batches of any size, samples that are their seed.
+
+Images are (batch, channel, height, width), float in [0, 1] or uint8; other data are float in the units they were
+trained in. Sample i of a seed is the same whatever the batch size.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from scorefield import flow
+from scorefield.counting import count_evaluations
+from scorefield.guidance.replacement import Grey, Mask, Replacement
+from scorefield.noise import Noise
+from scorefield.samplers import Ancestral, Progress, Sampler, run
+from scorefield.score import Denoiser, ScoreModel
+from scorefield.sde import Prior
+from scorefield.times import GRIDS, Grid, GridName
+
+if TYPE_CHECKING:
+    from scorefield.network_model import NetworkModel
+
+Callback = Callable[[Progress], None]
+STEPS = 100
+
+
+def load(model: str | Path, *, device: torch.device | str | None = None) -> "NetworkModel":
+    """A trained model, ready for use: a bundled name, a checkpoint folder or a run folder.
+
+    A bundled name wins; write `./name` for a folder of that name. The weights are frozen and on `device` (CUDA where
+    there is one, unless given).
+
+    >>> load("mnist").space.shape
+    (1, 28, 28)
+    """
+    from scorefield.checkpoint import load_model
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(model, device=device).model.eval().requires_grad_(False)
+
+
+def sample(
+    model: ScoreModel,
+    n: int = 1,
+    *,
+    seed: int = 0,
+    sampler: Sampler | flow.ProbabilityFlow | None = None,
+    steps: int = STEPS,
+    grid: GridName = "logsnr",
+    batch_size: int = 64,
+    first: int = 0,
+    label: int | None = None,
+    callback: Callback | None = None,
+) -> Shaped[Tensor, "n *data"]:
+    """`n` samples in data units: numbers `first` to `first + n - 1` of `seed`.
+
+    The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR ("logsnr")
+    or in time ("uniform", the paper's), with a denoising evaluation at the end; `ProbabilityFlow` chooses its own steps.
+    `label` asks a model with classes for one of them.
+
+    >>> from scorefield.exact import ExactModel, GaussianMixture
+    >>> from scorefield.sde import VP
+    >>> model = ExactModel(VP(), GaussianMixture(torch.zeros(1, 2), variances=torch.ones(1, 2)))
+    >>> bool(torch.allclose(sample(model, 5, batch_size=2), sample(model, 5, batch_size=5), atol=1e-5))
+    True
+    """
+    model = model if label is None else model.given(label=label)
+    indices = range(first, first + _positive(n, "samples"))
+    parts = [
+        _generate(model, sampler, steps, grid, Noise(seed, batch, device_of(model)), callback)
+        for batch in batches(indices, batch_size)
+    ]
+    return model.space.to_data(torch.cat(parts))
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Exact log-likelihoods of n data, and how sure they are.
+
+    `log_prob` (n,) in nats: the log-density in data units of float data; for uint8 data the log-probability of the
+    integers, bounded from below by uniform dequantization, and `bits_per_dim` (n,), None for float data.
+    `standard_error` (n,) in nats is that of the probes: 0 for an exact trace, NaN for one probe. `parts` add up to
+    `log_prob`. `nfe` and `nfe_backward` are network evaluations per datum.
+    """
+
+    log_prob: Float[Tensor, "n"]
+    bits_per_dim: Float[Tensor, "n"] | None
+    standard_error: Float[Tensor, "n"]
+    nfe: float
+    nfe_backward: float
+    parts: dict[str, Float[Tensor, "n"]]
+
+    @property
+    def bits_per_dim_error(self) -> Float[Tensor, "n"] | None:
+        """The standard error in bits per dimension."""
+        if self.bits_per_dim is None:
+            return None
+        return self.standard_error * (self.bits_per_dim / -self.log_prob)
+
+
+def log_likelihood(
+    model: ScoreModel,
+    x: Shaped[Tensor, "n *data"],
+    *,
+    probes: int = 1,
+    exact: bool = False,
+    seed: int = 0,
+    batch_size: int = 64,
+    tol: float = 1e-5,
+    prior: Prior | None = None,
+    callback: Callable[[int], None] | None = None,
+) -> LogLikelihood:
+    """The log-likelihood of data, by the probability flow (Song et al. 2021, app. D).
+
+    The divergence along the flow is estimated with `probes` random sign vectors, or computed by `exact=True` at one
+    backward evaluation for each coordinate. uint8 data are dequantized. `callback` is told how many data are done.
+    """
+    space = model.space
+    space.check(x)
+    quantized = space.quantized(x)
+    probes = _positive(probes, "probes")
+    results = []
+    with count_evaluations(model) as evaluations:
+        for batch in batches(range(len(x)), batch_size):
+            part = x[batch.start : batch.stop].to(device_of(model))
+            noise = Noise(seed, batch, part.device, "likelihood")
+            data = space.dequantize(part, noise.uniform(space.shape)) if quantized else part
+            y = space.to_model(data)
+            signs = None if exact else noise.rademacher((probes, *space.shape), y.dtype)
+            results.append(flow.log_likelihood(model, y, signs, prior=prior, tol=tol))
+            if callback is not None:
+                callback(batch.stop)
+    parts = {name: torch.cat([r.parts[name] for r in results]) for name in results[0].parts}
+    parts["units"] = torch.full_like(parts["prior"], -space.log_scale)
+    if quantized and space.levels is not None:
+        parts["quantization"] = torch.full_like(parts["prior"], -space.dim * math.log(space.levels))
+    log_prob = torch.stack(list(parts.values())).sum(0)
+    return LogLikelihood(
+        log_prob,
+        -log_prob / (space.dim * math.log(2)) if quantized else None,
+        torch.cat([r.standard_error for r in results]),
+        evaluations.forward / len(x),
+        evaluations.backward / len(x),
+        parts,
+    )
+
+
+def encode(
+    model: ScoreModel, x: Shaped[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-5
+) -> Float[Tensor, "n *data"]:
+    """Latent codes of data along the probability flow: standard normal where the data are samples of the model."""
+    prior = model.sde.prior
+    parts = [
+        prior.standardize(flow.encode(model, model.space.to_model(part.to(device_of(model))), tol=tol))
+        for part in torch.split(x, _positive(batch_size, "batch size"))
+    ]
+    return torch.cat(parts)
+
+
+def decode(
+    model: ScoreModel, z: Float[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-5
+) -> Float[Tensor, "n *data"]:
+    """The data of latent codes: the inverse of `encode`."""
+    model.space.check(z)
+    prior = model.sde.prior
+    parts = [
+        flow.decode(model, prior.sample(part.to(device_of(model))), tol=tol)
+        for part in torch.split(z, _positive(batch_size, "batch size"))
+    ]
+    return model.space.to_data(torch.cat(parts))
+
+
+def inpaint(
+    model: ScoreModel,
+    images: Shaped[Tensor, "batch *data"],
+    known: Bool[Tensor, "..."],
+    *,
+    n: int = 1,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    steps: int = 4 * STEPS,
+    grid: GridName = "logsnr",
+    batch_size: int = 64,
+    callback: Callback | None = None,
+) -> Float[Tensor, "batch n *data"]:
+    """`n` completions of each datum, (batch, n, *data) in data units, by replacement (Song et al. 2021, app. I).
+
+    `known` is True where a value is kept, and broadcasts to the images. Kept values come back as they are.
+    """
+    model.space.check(images)
+    try:
+        mask = known.expand(images.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"mask of shape {tuple(known.shape)}, expected one that broadcasts to the images' {tuple(images.shape)}"
+        ) from None
+    y = model.space.to_model(images)
+
+    def sampler_of(rows: Tensor) -> Sampler:
+        return Replacement(sampler or Ancestral(), Mask(mask[rows].to(device_of(model))), y[rows].to(device_of(model)))
+
+    completed = _conditional(model, len(images), n, sampler_of, seed, steps, grid, batch_size, callback)
+    original = images / (model.space.levels - 1) if model.space.quantized(images) and model.space.levels else images
+    return torch.where(mask[:, None], original[:, None].to(completed), completed)
+
+
+def colorize(
+    model: ScoreModel,
+    grey: Shaped[Tensor, "batch 1 height width"],
+    *,
+    n: int = 1,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    steps: int = 4 * STEPS,
+    grid: GridName = "logsnr",
+    batch_size: int = 64,
+    callback: Callback | None = None,
+) -> Float[Tensor, "batch n channel height width"]:
+    """`n` colourings of each grey image, (batch, n, channel, height, width) in [0, 1].
+
+    Grey is the mean of the channels (the paper's orthogonal basis), and is kept but for clipping to [0, 1].
+    """
+    channels = model.space.shape[0]
+    if len(model.space.shape) != 3 or channels < 2:
+        raise ValueError(f"colorize with a model of data {model.space.shape}, expected images of 2 or more channels")
+    y = model.space.to_model(grey.expand(-1, channels, -1, -1))
+
+    def sampler_of(rows: Tensor) -> Sampler:
+        return Replacement(sampler or Ancestral(), Grey(), y[rows].to(device_of(model)))
+
+    return _conditional(model, len(grey), n, sampler_of, seed, steps, grid, batch_size, callback)
+
+
+def _conditional(
+    model: ScoreModel,
+    count: int,
+    n: int,
+    sampler_of: Callable[[Tensor], Sampler],
+    seed: int,
+    steps: int,
+    grid: GridName,
+    batch_size: int,
+    callback: Callback | None,
+) -> Tensor:
+    """`n` samples for each of `count` conditions; sample j of condition i is number i n + j of the seed."""
+    parts = []
+    for batch in batches(range(count * _positive(n, "samples per image")), batch_size):
+        noise = Noise(seed, batch, device_of(model))
+        parts.append(_generate(model, sampler_of(torch.tensor(batch) // n), steps, grid, noise, callback))
+    return model.space.to_data(torch.cat(parts)).reshape(count, n, *model.space.shape)
+
+
+def _generate(
+    model: ScoreModel,
+    sampler: Sampler | flow.ProbabilityFlow | None,
+    steps: int,
+    grid: GridName,
+    noise: Noise,
+    callback: Callback | None,
+) -> Tensor:
+    """One batch in model units, from the prior's noise."""
+    x = model.sde.prior.sample(noise.normal(model.space.shape, torch.get_default_dtype()))
+    if isinstance(sampler, flow.ProbabilityFlow):
+        return sampler.sample(model, x)
+    times = time_grid(model, steps, grid)
+    denoise = isinstance(model, Denoiser)
+    return run(sampler or Ancestral(), model, x, times, noise=noise, denoise=denoise, callback=callback)
+
+
+def time_grid(model: ScoreModel, steps: int, grid: GridName) -> Grid:
+    """The grid of that name for the model's SDE."""
+    if grid not in GRIDS:
+        raise ValueError(f"grid {grid!r}, expected one of {', '.join(GRIDS)}")
+    return GRIDS[grid](model.sde, steps)
+
+
+def device_of(model: ScoreModel) -> torch.device:
+    """Where the model's weights live; the CPU for one that has none."""
+    return next((p.device for p in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+def batches(indices: range, batch_size: int) -> Iterator[range]:
+    """Cut `indices` into batches."""
+    size = _positive(batch_size, "batch size")
+    return (indices[i : i + size] for i in range(0, len(indices), size))
+
+
+def _positive(value: int, what: str) -> int:
+    if value < 1:
+        raise ValueError(f"{value} {what}, expected 1 or more")
+    return value
