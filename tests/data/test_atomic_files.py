@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scorefield.data import atomic_folder, atomic_write
+from scorefield.data import atomic_folder, atomic_write, check_writable
 
 
 def names(folder):
@@ -185,3 +185,25 @@ def test_a_folder_made_meanwhile_stays(tmp_path):
         fill_late(path)
     assert (path / "x").read_text() == "early"
     assert names(tmp_path) == ["samples"]
+
+
+def test_what_could_not_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old").write_text("x")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "folder", folder=True)
+    for path, folder in ((tmp_path / "file" / "a", False), (tmp_path / "full", False), (tmp_path / "full", True)):
+        with pytest.raises(OSError, match=path.name):
+            check_writable(path, folder=folder)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "full"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"), atomic_write(tmp_path / "a.bin"):
+        full()
+    with pytest.raises(OSError, match=r"No space left on device: '.*a'"), atomic_folder(tmp_path / "a"):
+        full()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .batches import permutation as permutation
     from .files import atomic_folder as atomic_folder
     from .files import atomic_write as atomic_write
+    from .files import check_writable as check_writable
+    from .images import check_samples_path as check_samples_path
     from .images import filmstrip as filmstrip
     from .images import grid as grid
     from .images import save_image as save_image
@@ -29,6 +31,8 @@ _MODULES = {
     "Source": "base",
     "atomic_folder": "files",
     "atomic_write": "files",
+    "check_samples_path": "images",
+    "check_writable": "files",
     "filmstrip": "images",
     "grid": "images",
     "hole": "masks",

@@ -70,7 +70,9 @@ class Expected:
         fits = len(shape) == 3
         fits = fits and self.channels in (None, shape[0]) and self.size in (None, shape[1:])
         if not fits:
-            remedy = "pass resize=True to crop, resize and convert" if resizable else "convert the data first"
+            remedy = (
+                "pass resize=True (--resize) to crop, resize and convert" if resizable else "convert the data first"
+            )
             raise DataError(f"{name}: {describe(shape)} given, {self._wanted()} expected; {remedy}")
 
     def _wanted(self) -> str:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-__all__ = ["atomic_folder", "atomic_write"]
+__all__ = ["atomic_folder", "atomic_write", "check_writable"]
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb") 
     """Open ``path`` for writing; it appears, or is replaced, when the block ends without an error.
 
     Missing parent folders are made; a symbolic link is followed. Text (``mode="w"``) is UTF-8 with ``\\n`` line ends.
-    Raises ``OSError`` when the file cannot be written, or is there and is not a regular file.
+    Raises ``OSError``, naming the file, when it cannot be written, or is there and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -38,9 +38,7 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb") 
     ...     path.read_text(), [entry.name for entry in path.parent.iterdir()]
     ('whole', ['note.txt'])
     """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EEXIST, "not a regular file, so it cannot be replaced; choose another name", str(path))
+    target = _file(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     encoding, newline = ("utf-8", "\n") if mode == "w" else (None, None)
@@ -50,6 +48,9 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb") 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        error.filename = str(path) if error.filename is None else error.filename
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync(target.parent)
@@ -68,9 +69,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     (Path(folder) / "state" / "step").read_text()
     '7'
     """
-    target = Path(path).resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(errno.EEXIST, "there already and not an empty folder; choose another name", str(path))
+    target = _folder(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     temporary.mkdir()
@@ -80,9 +79,36 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync(entry)
         _sync(temporary)
         temporary.rename(target)
+    except OSError as error:
+        error.filename = str(path) if error.filename is None else error.filename
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync(target.parent)
+
+
+def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raise now the ``OSError`` that writing a file, or a new ``folder``, would meet later; a full disk apart."""
+    target = _folder(path) if folder else _file(path)
+    above = next(parent for parent in target.parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder; choose another name", str(path))
+    if not os.access(above, os.W_OK):
+        raise PermissionError(errno.EACCES, f"{above} cannot be written to; choose another folder", str(path))
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EEXIST, "not a regular file, so it cannot be replaced; choose another name", str(path))
+    return target
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(errno.EEXIST, "there already and not an empty folder; choose another name", str(path))
+    return target
 
 
 def _temporary(target: Path) -> Path:

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from .base import DataError
-from .files import atomic_folder, atomic_write
+from .files import atomic_folder, atomic_write, check_writable
 
-__all__ = ["filmstrip", "grid", "save_image", "save_samples", "to_uint8"]
+__all__ = ["check_samples_path", "filmstrip", "grid", "save_image", "save_samples", "to_uint8"]
 
 Picture = UInt8[np.ndarray, "rows columns channels"]
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
@@ -94,12 +94,30 @@ def save_image(
         _write_png(file, image)
 
 
-def save_samples(path: str | os.PathLike[str], samples: Samples, seed: int, indices: Sequence[int]) -> None:
+def check_samples_path(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
+    """Raise now what :func:`save_samples` would raise later, for samples of ``shape`` (without the batch).
+
+    Hours of sampling are better not begun when there is no way to write their result.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in (".png", ".npz", ".npy", ""):
+        raise DataError(f"{os.fspath(path)}: cannot write {ending}; expected .png, .npz, .npy or a folder's name")
+    if ending in (".png", "") and (len(shape) != 3 or shape[0] not in (1, 3)):
+        raise DataError(
+            f"{os.fspath(path)}: samples of shape {tuple(shape)} are no images of 1 or 3 channels; "
+            f"write to a name that ends in .npz or .npy"
+        )
+    check_writable(path, folder=ending == "")
+
+
+def save_samples(
+    path: str | os.PathLike[str], samples: Samples, seed: int | None = None, indices: Sequence[int] | None = None
+) -> None:
     """Write samples in the form that the name's ending says.
 
     ========  =====================================================================================================
     ``.png``  a grid of the images
-    ``.npz``  arrays ``samples`` (as given), ``seed`` and ``indices``: the seed and global numbers that made them
+    ``.npz``  arrays ``samples`` (as given), ``indices`` and ``seed``: the global numbers and seed that made them
     ``.npy``  the samples alone
     none      a new folder of PNGs, named by their index: ``00000012.png``
     ========  =====================================================================================================
@@ -107,34 +125,31 @@ def save_samples(path: str | os.PathLike[str], samples: Samples, seed: int, indi
     Args:
         path: where to; an existing file is replaced, a folder with something in it is not.
         samples: (batch, \\*data) in data units. PNGs hold images of 1 or 3 channels only; arrays hold anything.
-        seed: the seed of the samples.
-        indices: one global index per sample.
+        seed: the seed of the samples, where they have one.
+        indices: one global index per sample; 0, 1, … unless given.
 
     Raises:
         DataError: for an ending or samples that do not fit.
         OSError: when the files cannot be written; nothing half-written remains.
     """
-    ending = Path(path).suffix.lower()
+    check_samples_path(path, samples.shape[1:])
+    indices = range(len(samples)) if indices is None else indices
     if len(indices) != len(samples):
         raise DataError(f"{len(indices)} indices for {len(samples)} samples given; expected one each")
-    if ending in (".png", "") and (samples.ndim != 4 or samples.shape[1] not in (1, 3)):
-        raise DataError(
-            f"{os.fspath(path)}: samples of shape {tuple(samples.shape[1:])} are no images of 1 or 3 channels; "
-            f"write to a name that ends in .npz or .npy"
-        )
-    if ending == ".png":
-        save_image(path, grid(samples))
-    elif ending == "":
-        _save_folder(path, samples, indices)
-    elif ending == ".npz":
-        with atomic_write(path) as file:
-            arrays: dict[str, Any] = {"seed": np.int64(seed), "indices": np.asarray(indices, dtype=np.int64)}
-            np.savez(file, samples=_numpy(samples), **arrays)
-    elif ending == ".npy":
-        with atomic_write(path) as file:
-            np.save(file, _numpy(samples))
-    else:
-        raise DataError(f"{os.fspath(path)}: cannot write {ending}; expected .png, .npz, .npy or a folder's name")
+    match Path(path).suffix.lower():
+        case ".png":
+            save_image(path, grid(samples))
+        case ".npz":
+            arrays: dict[str, Any] = {"samples": _numpy(samples), "indices": np.asarray(indices, dtype=np.int64)}
+            if seed is not None:
+                arrays["seed"] = np.int64(seed)
+            with atomic_write(path) as file:
+                np.savez(file, **arrays)
+        case ".npy":
+            with atomic_write(path) as file:
+                np.save(file, _numpy(samples))
+        case _:
+            _save_folder(path, samples, indices)
 
 
 def _save_folder(path: str | os.PathLike[str], images: Images, indices: Sequence[int]) -> None:
