@@ -1,0 +1,85 @@
+"""From a recipe to a model."""
+
+from typing import Any
+
+from torch import nn
+
+from scorefield.network_model import TIME_LABELS, NetworkModel
+from scorefield.nn import MLP, UNet
+from scorefield.recipes.load import RecipeError
+from scorefield.recipes.schema import Network, Recipe
+from scorefield.samplers import Ancestral, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, Sampler
+from scorefield.score import PARAMETERIZATIONS, Parameterization
+from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
+from scorefield.space import DataSpace
+from scorefield.times import Grid, logsnr, uniform
+
+SDES: dict[str, type[LinearSDE]] = {
+    "vp": VP,
+    "subvp": SubVP,
+    "ve": VE,
+    "edm": EDM,
+    "rectified_flow": RectifiedFlow,
+    "cosine": Cosine,
+    "ddpm": DDPM,
+    "smld": SMLD,
+}
+
+
+class RecipeModel(NetworkModel):
+    """A network model that knows the recipe it was made from."""
+
+    recipe: Recipe
+
+
+def build(recipe: Recipe) -> RecipeModel:
+    """A model with fresh weights, as the recipe says. Raises RecipeError where its options do not fit together.
+
+    >>> from scorefield.recipes import load_recipe
+    >>> build(load_recipe("table", ["data.shape=[2]"])).space.shape
+    (2,)
+    """
+    model = recipe.model
+    try:
+        sde = SDES[recipe.sde.name](**recipe.sde.model_dump(exclude={"name"}))
+        data = recipe.data
+        space = DataSpace(data.shape, data.shift, data.scale, data.levels, data.classes)
+        network = _network(recipe)
+        built = RecipeModel(network, sde, space, _parameterization(model), TIME_LABELS[model.time_label]())
+    except ValueError as error:
+        raise RecipeError(f"recipe with sde {recipe.sde.name} and network {model.network}: {error}") from error
+    built.recipe = recipe
+    return built
+
+
+def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
+    """The sampler and the time grid that the recipe's sampling section names."""
+    sampling = recipe.sampling
+    predictors: dict[str, type[EulerMaruyama | ReverseDiffusion | Ancestral]] = {
+        "euler_maruyama": EulerMaruyama,
+        "reverse_diffusion": ReverseDiffusion,
+        "ancestral": Ancestral,
+    }
+    predictor = predictors[sampling.predictor](probability_flow=sampling.probability_flow)
+    times = (uniform if sampling.grid == "uniform" else logsnr)(sde, sampling.steps)
+    if sampling.corrector == "none":
+        return predictor, times
+    corrector = Langevin(snr=sampling.snr, steps=sampling.corrector_steps)
+    return PredictorCorrector(predictor, corrector), times
+
+
+def _network(recipe: Recipe) -> nn.Module:
+    """The network of the model section, whose remaining keys are its options."""
+    options: dict[str, Any] = recipe.model.model_dump(exclude={"network", *Network.model_fields} - {"dropout"})
+    data = recipe.data
+    if recipe.model.network == "mlp":
+        return MLP(data.shape, classes=data.classes, **options)
+    if len(data.shape) != 3:
+        raise RecipeError(f"data.shape = {list(data.shape)}, and a unet needs [channels, height, width]; use mlp")
+    channels, height, _ = data.shape
+    return UNet(channels, size=height, classes=data.classes, **options)
+
+
+def _parameterization(model: Network) -> Parameterization:
+    kind: Any = PARAMETERIZATIONS[model.parameterization]
+    return kind(model.data_std) if model.parameterization == "edm" else kind()  # type: ignore[no-any-return]

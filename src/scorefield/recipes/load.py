@@ -1,0 +1,171 @@
+"""Recipes by name or file, with dotted overrides.
+
+A file states what differs from the defaults, or from the recipe that its key `base` names. An override is
+`section.key=value` with a YAML value. Choosing another `sde.name` or `model.network` starts that section afresh.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from scorefield.recipes.schema import Recipe
+
+_CHOOSERS = {"sde": "name", "model": "network"}
+
+
+class RecipeError(ValueError):
+    """A recipe that does not exist or cannot be; one line that names the key, what is possible and the remedy."""
+
+
+def preset_names() -> tuple[str, ...]:
+    """The recipes that come with the package.
+
+    >>> "mnist" in preset_names() and "vp/cifar10_ddpmpp_continuous" in preset_names()
+    True
+    """
+    folder = resources.files(__package__) / "presets"
+    with resources.as_file(folder) as path:
+        return tuple(sorted(file.relative_to(path).with_suffix("").as_posix() for file in path.rglob("*.yaml")))
+
+
+def load_recipe(name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe of a preset's name or of a YAML file, changed by overrides like "model.channels=64".
+
+    Raises:
+        RecipeError: no such recipe, unknown keys, impossible values.
+
+    >>> load_recipe("mnist", ["training.steps=100", "sde.name=subvp"]).sde.name
+    'subvp'
+    """
+    tree = _read(name, ())
+    for override in overrides:
+        tree = _override(tree, override)
+    return parse_recipe(tree, str(name))
+
+
+def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe of nested mappings; `where` is what messages call their origin. Raises RecipeError."""
+    tree = {
+        name: {_CHOOSERS[name]: Recipe.model_fields[name].default.model_dump()[_CHOOSERS[name]], **section}
+        if name in _CHOOSERS and isinstance(section, dict)
+        else section
+        for name, section in tree.items()
+    }
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {where}: {_explain(error)}") from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe with every value, as YAML.
+
+    >>> print(to_yaml(Recipe()).splitlines()[1])
+      shape: [3, 32, 32]
+    """
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+
+
+def _read(name: str | os.PathLike[str], above: tuple[str, ...]) -> dict[str, Any]:
+    """The nested mappings of a preset or file, on top of those of its base."""
+    text, where = _text(name)
+    if where in above:
+        raise RecipeError(f"recipe {where} is its own base: {' → '.join((*above, where))}; remove one `base`")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {where} is not YAML: {' '.join(str(error).split())}") from None
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise RecipeError(f"recipe {where} holds {type(tree).__name__}, expected sections: {', '.join(_sections())}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    return _merge(_read(str(base), (*above, where)), tree)
+
+
+def _text(name: str | os.PathLike[str]) -> tuple[str, str]:
+    """What a recipe's name or path stands for, and what to call it."""
+    presets = preset_names()
+    if isinstance(name, str) and name in presets:
+        return (resources.files(__package__) / "presets" / f"{name}.yaml").read_text(encoding="utf-8"), name
+    path = Path(name)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        path = path / "recipe.yaml"
+    if not path.is_file():
+        close = difflib.get_close_matches(str(name), presets, 1, 0.5)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise RecipeError(f"no recipe {name}: {hint}give a YAML file or one of {', '.join(presets)}")
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {path} is not text in UTF-8; give a YAML file") from None
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings on top of others."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if not isinstance(old, dict) or not isinstance(value, dict):
+            merged[key] = value
+            continue
+        chooser = _CHOOSERS.get(key)
+        if chooser in value and value[chooser] != old.get(chooser, value[chooser]):
+            old = {}
+        merged[key] = {**old, **value}
+    return merged
+
+
+def _override(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """The tree with "section.key=value" on top."""
+    dotted, equals, text = override.partition("=")
+    section, dot, key = dotted.strip().partition(".")
+    if not equals or not dot or not key:
+        raise RecipeError(f"override {override!r}, expected section.key=value, for example training.steps=1000")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: {text!r} is not a YAML value; quote it") from None
+    return _merge(tree, {section: {key: value}})
+
+
+def _sections() -> list[str]:
+    return list(Recipe.model_fields)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first of pydantic's complaints, as one line."""
+    problem = error.errors(include_url=False)[0]
+    where, kind, context = list(problem["loc"]), problem["type"], problem.get("ctx", {})
+    keys = _sections()
+    if len(where) > 1:
+        chosen = str(where.pop(1)) if where[0] in _CHOOSERS else ""
+        keys = _keys(str(where[0]), chosen)
+    dotted, given = ".".join(map(str, where)), problem["input"]
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(where[-1]), keys, 1, 0.5)
+        hint = f"did you mean {close[0]}? " if close else ""
+        place = where[0] if len(where) > 1 else "a recipe"
+        return f"unknown key {dotted}; {hint}{place} has {', '.join(keys)}"
+    if kind == "union_tag_invalid":
+        return f"{dotted}.{_CHOOSERS[dotted]} = {context['tag']!r}, expected {context['expected_tags']}"
+    if kind == "literal_error":
+        return f"{dotted} = {given!r}, expected {context['expected']}"
+    return f"{dotted} = {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys(section: str, chosen: str) -> list[str]:
+    """The keys of a section, for the choice of its `name` or `network` where it has one."""
+    field = Recipe.model_fields[section]
+    for kind in get_args(field.annotation) or (field.annotation,):
+        chooser = kind.model_fields.get(_CHOOSERS.get(section, ""))
+        if chooser is None or chooser.default == chosen:
+            return list(kind.model_fields)
+    return []

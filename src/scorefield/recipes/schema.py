@@ -1,0 +1,209 @@
+"""What a model is and how it was trained, as one frozen record: the recipe.
+
+Six sections: the data's space, the SDE, the network with what it predicts, the training and the default sampler. Each
+has defaults, those of the paper's CIFAR-10 models where there is such a thing, and refuses keys that it does not know.
+The options of `sde` depend on its `name`, those of `model` on its `network`.
+
+Nothing here needs torch: recipes are listed and checked at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A frozen record that refuses unknown keys and numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """The data's space, data = shift + scale · model, and how items become training data.
+
+    Images are in [0, 1]: shift and scale 0.5 make model units of [-1, 1] of them, 0 and 1 leave them.
+    """
+
+    shape: tuple[PositiveInt, ...] = (3, 32, 32)
+    shift: tuple[float, ...] = (0.5,)
+    scale: tuple[PositiveFloat, ...] = (0.5,)
+    levels: Annotated[int, Field(ge=2, le=256)] | None = 256
+    classes: NonNegativeInt = 0
+    dequantize: bool = False
+    flip: bool = False
+
+
+class VP(Section):
+    """Variance preserving."""
+
+    name: Literal["vp"] = "vp"
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    t_min: PositiveFloat = 1e-5
+    t_sample: PositiveFloat = 1e-3
+
+
+class SubVP(Section):
+    """Sub-variance preserving."""
+
+    name: Literal["subvp"] = "subvp"
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    t_min: PositiveFloat = 1e-5
+    t_sample: PositiveFloat = 1e-3
+
+
+class VE(Section):
+    """Variance exploding."""
+
+    name: Literal["ve"] = "ve"
+    sigma_min: PositiveFloat = 0.01
+    sigma_max: PositiveFloat = 50.0
+    t_min: PositiveFloat = 1e-5
+
+
+class EDM(Section):
+    """sigma(t) = t."""
+
+    name: Literal["edm"] = "edm"
+    sigma_min: PositiveFloat = 0.002
+    sigma_max: PositiveFloat = 80.0
+
+
+class RectifiedFlow(Section):
+    """The straight path from data to noise."""
+
+    name: Literal["rectified_flow"] = "rectified_flow"
+    t_min: PositiveFloat = 1e-5
+
+
+class Cosine(Section):
+    """alpha = cos(πt/2)."""
+
+    name: Literal["cosine"] = "cosine"
+    t_min: PositiveFloat = 1e-5
+
+
+class DDPM(Section):
+    """The table of DDPM."""
+
+    name: Literal["ddpm"] = "ddpm"
+    steps: PositiveInt = 1000
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+
+
+class SMLD(Section):
+    """The table of NCSN."""
+
+    name: Literal["smld"] = "smld"
+    steps: PositiveInt = 1000
+    sigma_min: PositiveFloat = 0.01
+    sigma_max: PositiveFloat = 50.0
+
+
+SDE = Annotated[VP | SubVP | VE | EDM | RectifiedFlow | Cosine | DDPM | SMLD, Field(discriminator="name")]
+
+
+class Network(Section):
+    """What every network has: what it predicts and the number by which it is told the time."""
+
+    parameterization: Literal["noise", "score", "scaled_score", "data", "v", "velocity", "edm"] = "noise"
+    data_std: PositiveFloat = 0.5
+    """The standard deviation of the data for the edm parameterization."""
+    time_label: Literal["continuous", "log_sigma", "quarter_logsnr", "ascending_index", "descending_index"] = (
+        "continuous"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class UNet(Network):
+    """The U-Net of NCSN++ and DDPM++."""
+
+    network: Literal["unet"] = "unet"
+    channels: PositiveInt = 128
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2, 2)
+    blocks: PositiveInt | tuple[PositiveInt, ...] = 4
+    attention: tuple[PositiveInt, ...] = (16,)
+    residual: Literal["biggan", "ddpm"] = "biggan"
+    resample: Literal["fir", "box"] = "box"
+    fir_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+    resample_with_conv: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    embedding: Literal["positional", "fourier", "none"] = "positional"
+    fourier_scale: PositiveFloat = 16.0
+    rescale: bool = True
+    progressive: Literal["none", "output_skip", "residual"] = "none"
+    progressive_input: Literal["none", "input_skip", "residual"] = "none"
+    combine: Literal["sum", "cat"] = "sum"
+    nonlinearity: Literal["silu", "relu", "leaky_relu", "elu"] = "silu"
+    init_scale: Annotated[float, Field(ge=0)] = 0.0
+    centered: bool = True
+
+
+class MLP(Network):
+    """A residual perceptron for data of any shape."""
+
+    network: Literal["mlp"] = "mlp"
+    width: PositiveInt = 256
+    depth: PositiveInt = 4
+    time_scale: PositiveFloat = 1.0
+    fourier_scale: PositiveFloat = 1.0
+
+
+Model = Annotated[UNet | MLP, Field(discriminator="network")]
+
+
+class Training(Section):
+    """The objective, the optimizer (Adam), the average of the weights, and when to write what.
+
+    `decay` is the fraction of the steps at the end over which the learning rate falls to 0; `likelihood_share` is the
+    part of a batch whose times are uniform in log-SNR with weight 1, the likelihood weighting up to a constant,
+    whatever `weighting` and `times` say of the others. `ema` 0 means no average, `clip` 0 no clipping, `sample_every`
+    0 no pictures.
+    """
+
+    steps: PositiveInt = 1_300_000
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 2e-4
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup: NonNegativeInt = 5000
+    decay: Fraction = 0.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    weighting: Literal["simple", "likelihood"] = "simple"
+    times: Literal["uniform", "logsnr"] = "uniform"
+    likelihood_share: Fraction = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: NonNegativeInt = 0
+    log_every: PositiveInt = 50
+    checkpoint_every: PositiveInt = 10_000
+    sample_every: NonNegativeInt = 50_000
+    tensorboard: bool = False
+
+
+class Sampling(Section):
+    """The predictor-corrector sampler that is used unless another one is asked for."""
+
+    predictor: Literal["euler_maruyama", "reverse_diffusion", "ancestral"] = "ancestral"
+    corrector: Literal["none", "langevin"] = "none"
+    snr: PositiveFloat = 0.16
+    corrector_steps: PositiveInt = 1
+    steps: PositiveInt = 1000
+    grid: Literal["uniform", "logsnr"] = "uniform"
+    probability_flow: bool = False
+
+
+class Recipe(Section):
+    """All of a model."""
+
+    data: Data = Data()
+    sde: SDE = VP()
+    model: Model = UNet()
+    training: Training = Training()
+    sampling: Sampling = Sampling()

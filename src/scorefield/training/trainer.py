@@ -1,0 +1,201 @@
+"""Training: a loop to read from top to bottom.
+
+A run folder holds `recipe.yaml`, the averaged model (`model.json` and `weights.safetensors`: the folder is a MODEL),
+the training's state in `state/`, pictures of samples in `samples/`, and `metrics.jsonl`. Everything is written whole.
+
+What a step does depends on (recipe, step, state) alone, so that a training that was killed and goes on ends with the
+weights that it would have had, on a CPU bit for bit. It may go on with another `training.steps`.
+"""
+
+import copy
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from rich.console import Console
+from torch import Tensor
+
+from scorefield.checkpoint import save_model
+from scorefield.data import Batches, Source, atomic_write, grid, save_image
+from scorefield.noise import key
+from scorefield.recipes import Recipe, load_recipe, to_yaml
+from scorefield.recipes.build import RecipeModel, build
+from scorefield.training.interrupt import graceful
+from scorefield.training.objective import Objective, draws, model_units
+from scorefield.training.preview import preview_samples
+from scorefield.training.report import Report, reporting, trim_metrics
+from scorefield.training.schedule import ema_decay, learning_rate, update_ema
+from scorefield.training.state import has_state, load_state, save_state
+
+FREE = {"training": {"steps", "log_every", "checkpoint_every", "sample_every", "tensorboard"}, "sampling": None}
+"""What a resumed training may change: keys that no step before the last part depends on."""
+
+
+class TrainingError(ValueError):
+    """A training that cannot start or go on; one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The averaged model of a training, the steps it has made, and whether these are all."""
+
+    model: RecipeModel
+    steps: int
+    finished: bool
+
+
+def train(
+    recipe: Recipe,
+    source: Source,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = True,
+    device: str | None = None,
+    console: Console | None = None,
+    preview: Callable[[RecipeModel], Tensor] = preview_samples,
+) -> Trained:
+    """Train the recipe's model on `source`, in the run folder `out` (None: nothing is written).
+
+    A run folder with a state is gone on with; `resume=False` refuses it instead. SIGINT and SIGTERM end the training
+    after the present step and a checkpoint. `preview` makes images in data units for `samples/`.
+
+    Raises:
+        TrainingError: data or a run folder that do not fit the recipe, a loss that is not finite.
+        OSError: where a file cannot be written; the last checkpoint stays.
+    """
+    settings = recipe.training
+    accelerator = Accelerator(cpu=device == "cpu")
+    main, world = accelerator.is_main_process, accelerator.num_processes
+    folder = None if out is None else Path(out)
+    _check_data(recipe, source, world)
+    if folder is not None and has_state(folder / "state"):
+        _check_resumable(recipe, folder, resume)
+
+    with torch.random.fork_rng(), graceful() as wish:
+        torch.manual_seed(key(settings.seed, "weights"))
+        model = build(recipe)
+        average = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
+        optimizer = torch.optim.Adam(
+            model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay
+        )
+        objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share)
+        objective, optimizer = accelerator.prepare(objective, optimizer)
+        start = (
+            0 if folder is None else load_state(folder / "state", model.network, average.network, optimizer.optimizer)
+        )
+        batches = Batches(
+            source, settings.batch_size, settings.seed, recipe.data.flip, accelerator.process_index, world
+        )
+        part = settings.batch_size // world
+        rows = slice(accelerator.process_index * part, (accelerator.process_index + 1) * part)
+
+        def checkpoint(step: int) -> None:
+            if folder is not None and main:
+                save_state(folder / "state", step, model.network, average.network, optimizer.optimizer)
+                save_model(average, folder, steps=step, images_seen=step * settings.batch_size)
+
+        if folder is not None and main:
+            with atomic_write(folder / "recipe.yaml", "w") as file:
+                file.write(to_yaml(recipe))
+            trim_metrics(folder / "metrics.jsonl", start)
+        model.train()
+        step, stopped = start, False
+        with reporting(
+            steps=settings.steps,
+            start=start,
+            folder=folder if main else None,
+            tensorboard=settings.tensorboard,
+            console=console if main else None,
+        ) as report:
+            while step < settings.steps and not stopped:
+                x, labels = batches.batch(step)
+                u, z, v = draws(settings.seed, step, (settings.batch_size, *recipe.data.shape), rows)
+                x0 = model_units(model, x, v, recipe.data.dequantize)
+                torch.manual_seed(key(settings.seed, "dropout", step, accelerator.process_index))
+                for group in optimizer.param_groups:
+                    group["lr"] = lr = learning_rate(
+                        step, steps=settings.steps, lr=settings.lr, warmup=settings.warmup, decay=settings.decay
+                    )
+                sent = [a.to(accelerator.device) for a in (x0, u, z)] + [
+                    None if labels is None or not recipe.data.classes else labels.to(accelerator.device)
+                ]
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                    loss = objective(*sent)
+                accelerator.backward(loss)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
+                told = torch.stack([loss.detach().float(), norm.float(), loss.new_tensor(float(wish.stop))])
+                told = accelerator.reduce(told, "mean").tolist()
+                if not (math.isfinite(told[0]) and math.isfinite(told[1])):
+                    raise TrainingError(_not_finite(step, told[0], told[1], lr, folder))
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                step += 1
+                update_ema(average.network, model.network, ema_decay(step, settings.ema))
+
+                stopped = told[2] > 0
+                report.step(step, told[0])
+                if step % settings.log_every == 0 or step == settings.steps:
+                    seen = settings.batch_size * ((step - start - 1) % settings.log_every + 1)
+                    report.tell(step, seen, lr=lr, gradient_norm=told[1])
+                if step % settings.checkpoint_every == 0 or step == settings.steps or stopped:
+                    checkpoint(step)
+                if settings.sample_every and step % settings.sample_every == 0 and folder is not None and main:
+                    _picture(folder, step, preview(average), report)
+    return Trained(average, step, step == settings.steps)
+
+
+def _picture(folder: Path, step: int, samples: Tensor, report: Report) -> None:
+    """Write a grid of samples where they are images."""
+    if samples.ndim == 4 and samples.shape[1] in (1, 3):
+        picture = grid(samples)
+        save_image(folder / "samples" / f"{step:09d}.png", picture)
+        report.picture(step, picture)
+
+
+def _check_data(recipe: Recipe, source: Source, world: int) -> None:
+    """Refuse data that are not what the recipe's model takes."""
+    data, batch = recipe.data, recipe.training.batch_size
+    for what, given, expected in (
+        ("shape", list(source.shape), list(data.shape)),
+        ("levels", source.levels, data.levels),
+    ):
+        if given != expected:
+            raise TrainingError(
+                f"{source.name} has {what} {given}, the recipe's data.{what} is {expected}: "
+                f"set data.{what} or give other data"
+            )
+    if data.classes and source.classes != data.classes:
+        raise TrainingError(
+            f"{source.name} has {source.classes or 'no'} classes, the recipe's data.classes is {data.classes}: "
+            "set data.classes (0 trains without labels) or give other data"
+        )
+    if batch % world:
+        raise TrainingError(f"training.batch_size = {batch} is not divisible by {world} processes: change either")
+
+
+def _check_resumable(recipe: Recipe, folder: Path, resume: bool) -> None:
+    """Refuse to go on with another recipe."""
+    if not resume:
+        raise TrainingError(f"{folder} holds a training: go on with it (resume), or choose another folder")
+    old, new = (r.model_dump(mode="json") for r in (load_recipe(folder / "recipe.yaml"), recipe))
+    for section, values in new.items():
+        free = FREE.get(section, set())
+        for name in [] if free is None else sorted((values.keys() | old[section].keys()) - free):
+            was, now = old[section].get(name), values.get(name)
+            if was != now:
+                raise TrainingError(
+                    f"{folder} was trained with {section}.{name} = {was}, now {now}: "
+                    "give the same recipe to go on, or choose another folder"
+                )
+
+
+def _not_finite(step: int, loss: float, norm: float, lr: float, folder: Path | None) -> str:
+    kept = f"; {folder} keeps the last checkpoint" if folder is not None else ""
+    return (
+        f"step {step}: loss {loss}, gradient norm {norm}, learning rate {lr:.3g}: not finite{kept}; "
+        "lower training.lr or training.clip, or use training.precision=fp32"
+    )
