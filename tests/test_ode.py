@@ -87,5 +87,5 @@ def test_failures_name_sample_and_place():
         solve(plain(lambda u, y: y**2), torch.ones(1, 1, dtype=torch.float64), 0.0, 2.0)
     with pytest.raises(IntegrationError, match="loosen the tolerance"):
         solve(plain(lambda u, y: torch.cos(100 * u)[:, None] * y), torch.ones(1, 1), 0.0, 9.0, max_steps=3)
-    with pytest.raises(ValueError, match="tolerance 0.0, expected a positive number"):
+    with pytest.raises(ValueError, match=r"tolerance 0.0, expected a positive number"):
         solve(plain(lambda u, y: y), torch.ones(1, 1), 0.0, 1.0, tol=0.0)

@@ -21,7 +21,7 @@ from scorefield.guidance.replacement import Grey, Mask, Replacement
 from scorefield.noise import Noise
 from scorefield.samplers import Ancestral, Progress, Sampler, run
 from scorefield.score import Denoiser, ScoreModel
-from scorefield.sde import Prior
+from scorefield.sde import Density
 from scorefield.times import GRIDS, Grid, GridName
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def sample(
     """`n` samples in data units: numbers `first` to `first + n - 1` of `seed`.
 
     The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR ("logsnr")
-    or in time ("uniform", the paper's), with a denoising evaluation at the end; `ProbabilityFlow` chooses its own steps.
+    or in time ("uniform", the paper's), with a denoising evaluation at the end; `ProbabilityFlow` takes steps of its
+    own choice.
     `label` asks a model with classes for one of them.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
@@ -115,7 +116,7 @@ def log_likelihood(
     seed: int = 0,
     batch_size: int = 64,
     tol: float = 1e-5,
-    prior: Prior | None = None,
+    prior: Density | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> LogLikelihood:
     """The log-likelihood of data, by the probability flow (Song et al. 2021, app. D).

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scorefield.ode import Slope, solve
 from scorefield.score import Denoiser, ScoreModel
-from scorefield.sde import Prior
+from scorefield.sde import Density
 from scorefield.shapes import Data, sum_data
 
 
@@ -77,7 +77,7 @@ def log_likelihood(
     x: Data,
     probes: Float[Tensor, "batch probes *data"] | None = None,
     *,
-    prior: Prior | None = None,
+    prior: Density | None = None,
     tol: float = 1e-5,
 ) -> Likelihood:
     """The log-density of data in model units, by the flow from t_min to T.
@@ -99,7 +99,7 @@ def log_likelihood(
         )
     slope = _with_divergence(flow.slope, probes, exact)
     with torch.no_grad():
-        z, divergence = solve(slope, flow.state(x, flow.start), flow.start, flow.end, tol=tol, integral_scale=dim)
+        z, divergence = solve(slope, flow.state(x, flow.start), flow.start, flow.end, tol=tol, integral_scale=float(dim))
     latent = flow.data(z, flow.end)
     count = divergence.shape[1]
     parts = {

@@ -66,14 +66,14 @@ def propagate(
                 break
             draws = noise.count
         offset = moved[0]
-        matrix, *spreads = ((block - offset).T for block in moved[1:].split(dim))
+        matrix, *spreads = ((block - offset).T for block in torch.split(moved[1:], dim))
         mean = matrix @ mean + offset
         covariance = matrix @ covariance @ matrix.T + sum(spread @ spread.T for spread in spreads)
     return mean, covariance
 
 
 def law_error(sampler: Sampler, model: ExactModel, times: Grid) -> float:
-    """How far `sampler` ends from the exact marginal that it starts on: |mean error| + |covariance error|/|covariance|."""
+    """|mean error| + |covariance error|/|covariance| at the end of `times`, from the exact marginal at their start."""
     mean, covariance = propagate(sampler, model, times, model.marginal(times[0]))
     exact = model.marginal(times[-1])
     return float(

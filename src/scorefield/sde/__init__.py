@@ -1,6 +1,6 @@
 """Stochastic differential equations: see `scorefield.sde.base` for the mathematics."""
 
-from scorefield.sde.base import SDE, LinearSDE, NormalPrior, Prior
+from scorefield.sde.base import SDE, Density, LinearSDE, NormalPrior
 from scorefield.sde.continuous import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 from scorefield.sde.tables import DDPM, SMLD
 
@@ -12,9 +12,9 @@ __all__ = [
     "VE",
     "VP",
     "Cosine",
+    "Density",
     "LinearSDE",
     "NormalPrior",
-    "Prior",
     "RectifiedFlow",
     "SubVP",
 ]

@@ -19,7 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,11 +27,9 @@ from torch import Tensor
 from scorefield.shapes import Data, Time, expand, sum_data
 
 
-class Prior(Protocol):
-    """The law of x_T, which sampling starts from and the likelihood ends with."""
-
-    def sample(self, z: Data) -> Data:
-        """Turn standard normal `z` into a draw."""
+@runtime_checkable
+class Density(Protocol):
+    """Anything with a log-density: what a likelihood may take for the law of x_T."""
 
     def log_prob(self, x: Data) -> Tensor:
         """Log-density in nats, (batch,)."""
