@@ -14,7 +14,7 @@ Layers without weights are counted too. The names within a layer are those of :d
 weights by name, and their moving average (EMA) as a list without names, in the order of the trainable weights.
 """
 
-import zipfile
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,30 +31,38 @@ from scorefield.nn.levels import DecoderLevel, EncoderLevel
 from scorefield.nn.resampling import ConvDownsample, ConvUpsample
 from scorefield.nn.skips import InputSkip, OutputSkip, OutputStart, ResidualInput, ResidualOutput
 
-PARTS: Mapping[type[nn.Module], Mapping[str, tuple[str, ...]]] = {
+PARTS: Mapping[type[nn.Module], Mapping[str, str]] = {
     ResidualBlock: {
-        "norm1": ("GroupNorm_0",),
-        "conv1": ("Conv_0",),
-        "condition": ("Dense_0",),
-        "norm2": ("GroupNorm_1",),
-        "conv2": ("Conv_1",),
-        "shortcut": ("Conv_2", "NIN_0"),
+        "norm1": "GroupNorm_0",
+        "conv1": "Conv_0",
+        "condition": "Dense_0",
+        "norm2": "GroupNorm_1",
+        "conv2": "Conv_1",
+        "shortcut": "Conv_2",
     },
     AttentionBlock: {
-        "norm": ("GroupNorm_0",),
-        "query": ("NIN_0",),
-        "key": ("NIN_1",),
-        "value": ("NIN_2",),
-        "output": ("NIN_3",),
+        "norm": "GroupNorm_0",
+        "query": "NIN_0",
+        "key": "NIN_1",
+        "value": "NIN_2",
+        "output": "NIN_3",
     },
-    InputSkip: {"conv": ("Conv_0",)},
-    ConvDownsample: {"conv": ("Conv2d_0", "Conv_0")},
-    ConvUpsample: {"conv": ("Conv2d_0", "Conv_0")},
+    InputSkip: {"conv": "Conv_0"},
+    ConvDownsample: {"conv": "Conv2d_0"},
+    ConvUpsample: {"conv": "Conv2d_0"},
 }
-"""The parts of each of our layers, and what the reference calls them; the first name that is there is taken."""
+"""The parts of each of our layers, and what the reference calls them.
+
+There are two exceptions: the shortcut of a block of the ``ddpm`` kind is ``NIN_0``, and the convolution of a
+resampling layer without FIR filter is ``Conv_0``.
+"""
 
 NONLINEARITIES = {"swish": "silu", "relu": "relu", "lrelu": "leaky_relu", "elu": "elu"}
 """Activation functions by the name in the reference's configurations."""
+
+
+DAMAGED = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AssertionError, struct.error)
+"""What ``torch.load`` raises for a file that is damaged, of another kind, or asks for more than data."""
 
 
 class ConversionError(ValueError):
@@ -76,8 +84,8 @@ def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+    except DAMAGED as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ConversionError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
     state = checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
@@ -107,8 +115,8 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     expected = {"name": "ncsnpp", "normalization": "GroupNorm", "attention_type": "ddpm", "conv_size": 3}
     for key, value in expected.items():
-        if config.get(f"model.{key}", value) != value or "model.name" not in config:
-            given = config.get(f"model.{key}")
+        given = config.get(f"model.{key}", None if key == "name" else value)
+        if given != value:
             raise ConversionError(f"model.{key} is {given!r}; only networks with {value!r} can be converted")
     try:
         nonlinearity = config["model.nonlinearity"]
@@ -124,9 +132,9 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
             "attention": tuple(config["model.attn_resolutions"]),
             "residual": config["model.resblock_type"],
             "resample": "fir" if config["model.fir"] else "box",
-            "fir_taps": tuple(config["model.fir_kernel"]),
+            "fir_taps": tuple(float(tap) for tap in config["model.fir_kernel"]),
             "resample_with_conv": config["model.resamp_with_conv"],
-            "dropout": config["model.dropout"],
+            "dropout": float(config["model.dropout"]),
             "embedding": config["model.embedding_type"] if config["model.conditional"] else "none",
             "fourier_scale": float(config["model.fourier_scale"]),
             "rescale": config["model.skip_rescale"],
@@ -134,7 +142,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
             "progressive_input": config["model.progressive_input"],
             "combine": config["model.progressive_combine"],
             "nonlinearity": NONLINEARITIES[nonlinearity],
-            "init_scale": config["model.init_scale"],
+            "init_scale": float(config["model.init_scale"]),
         }
     except KeyError as error:
         raise ConversionError(f"the configuration lacks {error}, which describes the network; add it") from error
@@ -166,7 +174,7 @@ def convert_unet(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tupl
     missing: list[str] = []
     used: set[str] = set()
     for index, layer in enumerate(_layers(network), start=first):
-        for part, theirs in _weights(layer, f"all_modules.{index}", given):
+        for part, theirs in _weights(layer, f"all_modules.{index}", options["residual"]):
             if theirs not in given:
                 missing.append(theirs)
                 continue
@@ -228,21 +236,23 @@ def _head(head: Head) -> tuple[nn.Module, nn.Module]:
     return head.norm, head.conv
 
 
-def _weights(layer: nn.Module, prefix: str, given: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+def _weights(layer: nn.Module, prefix: str, residual: str) -> Iterator[tuple[str, str]]:
     """The names of a layer's weights, within the layer and in the reference."""
     if isinstance(layer, FourierEmbedding):
         yield "frequencies", f"{prefix}.W"
     if type(layer) not in PARTS:
         yield from ((name, f"{prefix}.{name}") for name, _ in layer.named_parameters())
         return
-    for part, names in PARTS[type(layer)].items():
+    for part, name in PARTS[type(layer)].items():
         if getattr(layer, part) is None:
             continue
-        present = [name for name in names if any(key.startswith(f"{prefix}.{name}.") for key in given)]
-        theirs = f"{prefix}.{(present or names)[0]}"
-        transposed = theirs.rpartition(".")[2].startswith("NIN")
-        yield f"{part}.weight", f"{theirs}.W" if transposed else f"{theirs}.weight"
-        yield f"{part}.bias", f"{theirs}.b" if transposed else f"{theirs}.bias"
+        if part == "shortcut" and residual == "ddpm":
+            name = "NIN_0"
+        if isinstance(layer, ConvDownsample | ConvUpsample) and layer.kernel is None:
+            name = "Conv_0"
+        weight, bias = ("W", "b") if name.startswith("NIN") else ("weight", "bias")
+        yield f"{part}.weight", f"{prefix}.{name}.{weight}"
+        yield f"{part}.bias", f"{prefix}.{name}.{bias}"
 
 
 def _oriented(value: Tensor, name: str, dims: int) -> Tensor:
