@@ -3,7 +3,7 @@
 Importing this package does not import torch.
 """
 
-from scorefield.recipes.load import RecipeError, load_recipe, parse_recipe, preset_names, to_yaml
+from scorefield.recipes.load import RecipeError, describe, load_recipe, parse_recipe, preset_names, to_yaml
 from scorefield.recipes.schema import Recipe
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "parse_recipe", "preset_names", "to_yaml"]
+__all__ = ["Recipe", "RecipeError", "describe", "load_recipe", "parse_recipe", "preset_names", "to_yaml"]

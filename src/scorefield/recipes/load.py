@@ -34,6 +34,16 @@ def preset_names() -> tuple[str, ...]:
         return tuple(sorted(file.relative_to(path).with_suffix("").as_posix() for file in path.rglob("*.yaml")))
 
 
+def describe(name: str | os.PathLike[str]) -> str:
+    """What a recipe's file says about itself in the comment that it begins with; empty without one.
+
+    >>> describe("vp/cifar10_ddpmpp_continuous")
+    'Song et al. 2021, DDPM++ (VP): the defaults are its values.'
+    """
+    first = _text(name)[0].partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
 def load_recipe(name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
     """The recipe of a preset's name or of a YAML file, changed by overrides like "model.channels=64".
 

@@ -1,0 +1,51 @@
+"""Samplers by the names of the command line. An option that would have no effect is an error."""
+
+from collections.abc import Callable
+
+from scorefield.cli.options import CorrectorName, PredictorName
+from scorefield.flow import ProbabilityFlow
+from scorefield.samplers import (
+    Ancestral,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Sampler,
+)
+
+_PREDICTORS: dict[str, Callable[[], Sampler]] = {
+    "ancestral": Ancestral,
+    "reverse-diffusion": ReverseDiffusion,
+    "euler-maruyama": EulerMaruyama,
+    "heun": Heun,
+    "pc": ReverseDiffusion,
+}
+
+
+class OptionError(ValueError):
+    """Options that do not go together."""
+
+
+def predictor_corrector(
+    name: PredictorName, corrector: CorrectorName | None, snr: float | None, tol: float | None = None
+) -> Sampler:
+    """A sampler on a grid of steps. Raises OptionError where one of the options has no effect."""
+    if tol is not None:
+        raise OptionError(f"--tol {tol:g} with --sampler {name}, which has no tolerance: give --steps")
+    if name == "pc" and corrector == "none":
+        raise OptionError("--corrector none with --sampler pc, which has one: give --sampler reverse-diffusion")
+    predictor = _PREDICTORS[name]()
+    if name != "pc" and corrector != "langevin":
+        if snr is not None:
+            raise OptionError(f"--snr {snr:g} without a corrector: give --corrector langevin")
+        return predictor
+    return PredictorCorrector(predictor, Langevin() if snr is None else Langevin(snr))
+
+
+def probability_flow(tol: float | None, **ignored: object) -> ProbabilityFlow:
+    """The adaptive ODE. Raises OptionError where one of the options that it would ignore is given."""
+    for option, value in ignored.items():
+        if value is not None:
+            raise OptionError(f"--{option} {value} with --sampler ode, which chooses its own steps: give --tol")
+    return ProbabilityFlow() if tol is None else ProbabilityFlow(tol)

@@ -1,0 +1,66 @@
+"""`scorefield info` and `scorefield recipes`: what there is, without running it."""
+
+from typing import Annotated
+
+import typer
+
+from scorefield.cli.options import JsonOption, ModelArgument
+
+
+def info(model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Describe a model: network, SDE, data, how it was trained."""
+    import torch
+    from rich.table import Table
+
+    from scorefield.checkpoint import read_checkpoint
+    from scorefield.cli.result import tell
+    from scorefield.recipes.build import build
+
+    checkpoint = read_checkpoint(model)
+    recipe = checkpoint.recipe
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in build(recipe).network.parameters())
+    table = Table(show_header=False, box=None, title=model, title_justify="left")
+    table.add_row("folder", str(checkpoint.folder))
+    table.add_row("parameters", f"{parameters:,}")
+    for section, values in recipe.model_dump(mode="json").items():
+        table.add_row(section, ", ".join(f"{key} {value}" for key, value in values.items()))
+    for name, value in checkpoint.metadata.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    tell(
+        as_json,
+        table,
+        model=model,
+        folder=str(checkpoint.folder),
+        parameters=parameters,
+        recipe=recipe.model_dump(mode="json"),
+        metadata=dict(checkpoint.metadata),
+    )
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="The one to print in full.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Changes to it.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes, or print one with all its values, as YAML."""
+    from scorefield.recipes import describe, load_recipe, preset_names, to_yaml
+
+    if name is not None:
+        recipe = load_recipe(name, overrides or ())
+        typer.echo(recipe.model_dump_json() if as_json else to_yaml(recipe).rstrip("\n"))
+        return
+    known = {preset: describe(preset) for preset in preset_names()}
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(known))
+        return
+    width = max(map(len, known))
+    for preset, description in known.items():
+        typer.echo(f"{preset:{width}}  {description}")

@@ -1,0 +1,57 @@
+"""The examples at the end of each command's help. All of them run, from a fresh folder and in this order."""
+
+from collections.abc import Sequence
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "scorefield": (
+        "scorefield sample mnist --out samples.png",
+        "scorefield likelihood mnist --data example:mnist",
+    ),
+    "train": (
+        "scorefield train mnist --data example:mnist --out runs/digits --steps 20",
+        "scorefield train table --data points.npy --out runs/points data.shape=[2] model.width=64",
+        "scorefield train mnist --data example:mnist --out runs/small --steps 10 model.channels=16 sde.name=subvp",
+    ),
+    "sample": (
+        "scorefield sample mnist --out samples.png --n 16",
+        "scorefield sample mnist --out samples.npz --sampler pc --snr 0.16 --steps 200",
+        "scorefield sample runs/digits --out digits --sampler ode --tol 1e-3 --n 4",
+    ),
+    "likelihood": (
+        "scorefield likelihood mnist --data example:mnist --n 8",
+        "scorefield likelihood mnist --data example:mnist --n 8 --probes 4 --out bits.csv",
+        "scorefield likelihood mnist --data example:mnist --n 2 --tol 1e-3 --json",
+    ),
+    "encode": (
+        "scorefield encode mnist --data example:mnist --out latents.npz --n 8",
+        "scorefield encode mnist --data example:mnist --out latents.npz --n 8 --check --tol 1e-5",
+    ),
+    "decode": (
+        "scorefield decode mnist --data latents.npz --out decoded.png",
+        "scorefield decode mnist --data latents.npz --out decoded.npz --tol 1e-4",
+    ),
+    "inpaint": (
+        "scorefield inpaint mnist --data example:mnist --hole 4,4,12,20 --out inpainted.png",
+        "scorefield inpaint mnist --data example:mnist --hole 0.75 --n 4 --images 4 --out inpainted.png",
+        "scorefield inpaint mnist --data example:mnist --known mask.png --n 2 --out inpainted.npz",
+    ),
+    "colorize": (
+        "scorefield colorize runs/colour --data grey/ --out coloured.png",
+        "scorefield colorize runs/colour --data grey/ --n 8 --images 2 --steps 1000 --out coloured.npz",
+    ),
+    "info": (
+        "scorefield info mnist",
+        "scorefield info runs/digits --json",
+    ),
+    "recipes": (
+        "scorefield recipes",
+        "scorefield recipes mnist",
+        "scorefield recipes mnist model.channels=64 > wide.yaml",
+    ),
+}
+
+
+def epilog(examples: Sequence[str]) -> str:
+    """Examples as the end of a help page."""
+    lines = (f"  $ {example}".replace("[", r"\[") for example in examples)
+    return "\n\n".join(("[bold]Examples[/bold]", *lines))

@@ -1,0 +1,69 @@
+"""The commands together, and what becomes of their errors.
+
+A command prints its result on stdout, a table or with `--json` one object; progress and errors go to stderr. What the
+user can mend is one line, `error: …`, and exit status 2; an interrupted command exits with 130. What nobody foresaw
+keeps its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from scorefield.cli.conditional import colorize, inpaint
+from scorefield.cli.describe import info, recipes
+from scorefield.cli.errors import INTERRUPTED, USAGE, explain
+from scorefield.cli.examples import EXAMPLES, epilog
+from scorefield.cli.latents import decode, encode
+from scorefield.cli.likelihood import likelihood
+from scorefield.cli.sample import sample
+from scorefield.cli.train import train
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+for _command in (train, sample, likelihood, encode, decode, inpaint, colorize, info, recipes):
+    app.command(epilog=epilog(EXAMPLES[_command.__name__]))(_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"scorefield {version('scorefield')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=epilog(EXAMPLES["scorefield"]))
+def scorefield(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Score-based generative models: samples, exact likelihoods, latent codes and conditional samples of one model."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, `sys.argv` unless given; the exit status."""
+    command = get_command(app)
+    try:
+        with command.make_context("scorefield", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as leave:
+        return leave.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE
+    except BaseException as error:
+        line = explain(error)
+        if line is None:
+            raise
+        typer.echo(f"error: {line}", err=True)
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else USAGE
+    return 0

@@ -1,0 +1,65 @@
+"""Options that several commands share: one name, one meaning, one help text."""
+
+from typing import Annotated, Literal
+
+import typer
+
+Split = Literal["train", "test"]
+SamplerName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc", "ode"]
+PredictorName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc"]
+CorrectorName = Literal["none", "langevin"]
+GridName = Literal["logsnr", "uniform"]
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A bundled name such as mnist, a checkpoint folder or a run folder."),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="An image, a folder or zip of images, .npy or .npz, torchvision:NAME or example:mnist.",
+    ),
+]
+SamplesOption = Annotated[
+    str,
+    typer.Option("--out", metavar="FILE", help="A .png (grid), .npz or .npy, or a new folder for a PNG each."),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Sample i of a seed is always the same.")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", metavar="N", min=1, help="How many at a time; the results do not change.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …; auto takes a GPU if any.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+LabelOption = Annotated[
+    int | None,
+    typer.Option("--label", metavar="N", min=0, help="The class, for a model with classes.", show_default=False),
+]
+SplitOption = Annotated[Split, typer.Option("--split", help="The part of a torchvision data set.")]
+ResizeOption = Annotated[bool, typer.Option("--resize", help="Make images fit the model: crop, resize, convert.")]
+FirstOption = Annotated[
+    int | None, typer.Option("--n", metavar="N", min=1, help="Only the first so many of the data.", show_default="all")
+]
+ImagesOption = Annotated[
+    int | None,
+    typer.Option("--images", metavar="N", min=1, help="Only the first so many of the images.", show_default="all"),
+]
+TolOption = Annotated[float, typer.Option("--tol", help="The error that a step of the ODE solver may make.")]
+StepsOption = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Predictor steps.")]
+PredictorOption = Annotated[
+    PredictorName, typer.Option("--sampler", help="pc is reverse diffusion with Langevin correction.")
+]
+CorrectorOption = Annotated[
+    CorrectorName | None,
+    typer.Option("--corrector", help="What runs before each predictor step.", show_default="none, langevin in pc"),
+]
+SnrOption = Annotated[
+    float | None,
+    typer.Option("--snr", help="The signal-to-noise ratio of Langevin correction.", show_default="0.16"),
+]
+GridOption = Annotated[
+    GridName | None, typer.Option("--grid", help="Steps that are equal in log-SNR, or in time.", show_default="logsnr")
+]

@@ -1,0 +1,105 @@
+"""`scorefield sample`: new data from a model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scorefield.cli.options import (
+    BatchOption,
+    CorrectorOption,
+    DeviceOption,
+    GridOption,
+    JsonOption,
+    LabelOption,
+    ModelArgument,
+    SamplerName,
+    SamplesOption,
+    SeedOption,
+    SnrOption,
+)
+
+if TYPE_CHECKING:
+    from scorefield.flow import ProbabilityFlow
+    from scorefield.samplers import Sampler
+
+STEPS, TOL = 100, 1e-4
+
+
+def sample(
+    model: ModelArgument,
+    out: SamplesOption,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 64,
+    seed: SeedOption = 0,
+    sampler: Annotated[
+        SamplerName,
+        typer.Option("--sampler", help="pc is reverse diffusion with Langevin correction, ode the probability flow."),
+    ] = "ancestral",
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Predictor steps.", show_default=str(STEPS))
+    ] = None,
+    corrector: CorrectorOption = None,
+    snr: SnrOption = None,
+    grid: GridOption = None,
+    tol: Annotated[
+        float | None,
+        typer.Option("--tol", help="The error that a step of the ODE may make.", show_default=str(TOL)),
+    ] = None,
+    label: LabelOption = None,
+    batch_size: BatchOption = 64,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw samples from a model."""
+    import scorefield as sf
+    from scorefield.api import batches
+    from scorefield.cli.choices import predictor_corrector, probability_flow
+    from scorefield.cli.progress import progress
+    from scorefield.cli.result import Stopwatch, kept, tell
+    from scorefield.cli.session import open_model
+    from scorefield.data import check_samples_path, save_samples
+
+    chosen: Sampler | ProbabilityFlow
+    if sampler == "ode":
+        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
+    else:
+        chosen = predictor_corrector(sampler, corrector, snr, tol)
+    scored = open_model(model, device, label)
+    check_samples_path(out, scored.space.shape)
+    walk = sampler != "ode"
+    steps, grid = steps or STEPS, grid or "logsnr"
+    parts = list(batches(range(n), batch_size))
+
+    with (
+        sf.count_evaluations(scored) as evaluations,
+        Stopwatch() as watch,
+        kept(lambda samples: save_samples(out, samples, seed), n, out) as done,
+        progress("sampling", len(parts) * (steps if walk else 1), evaluations) as advance,
+    ):
+        for part in parts:
+            samples = sf.sample(
+                scored,
+                len(part),
+                seed=seed,
+                sampler=chosen,
+                steps=steps,
+                grid=grid,
+                batch_size=len(part),
+                first=part.start,
+                callback=lambda _: advance(),
+            )
+            done.append(samples)
+            if not walk:
+                advance()
+    tell(
+        as_json,
+        f"{n} samples of seed {seed} in {out}",
+        out=out,
+        n=n,
+        seed=seed,
+        sampler=str(chosen),
+        steps=steps if walk else None,
+        grid=grid if walk else None,
+        nfe=evaluations.forward / n,
+        device=str(sf.api.device_of(scored)),
+        seconds=watch.seconds,
+    )

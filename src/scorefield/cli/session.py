@@ -1,0 +1,92 @@
+"""Models, devices, data and latent codes by the names of the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+import scorefield as sf
+from scorefield.cli.options import Split
+from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
+from scorefield.score import ScoreModel
+from scorefield.space import DataSpace
+
+
+class DeviceError(ValueError):
+    """A device that does not exist or is not here."""
+
+
+def open_model(name: str, device: str, label: int | None = None) -> ScoreModel:
+    """The model of a name, on a device, bound to a class where one is given."""
+    model = sf.load(name, device=choose_device(device))
+    return model if label is None else model.given(label=label)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; `auto` is a GPU where there is one. Raises DeviceError where it cannot be used.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"device {name!r} cannot be used ({reason}): give cpu or auto") from None
+    if device.type == "meta":
+        raise DeviceError("device 'meta' computes nothing: give cpu or auto")
+    return device
+
+
+def open_images(
+    name: str, shape: tuple[int, ...], *, channels: int | None, resize: bool = False, split: Split = "train"
+) -> Source:
+    """Images of the size in `shape`, (channels, height, width), and of `channels` or any number of them."""
+    return open_data(name, channels=channels, size=(shape[1], shape[2]), resize=resize, split=split)
+
+
+def read_data(
+    name: str, space: DataSpace, *, first: int | None, resize: bool = False, split: Split = "train"
+) -> Shaped[Tensor, "n *data"]:
+    """The data of a name, the `first` so many of them, of the shape that a model takes."""
+    if len(space.shape) == 3:
+        return take(open_images(name, space.shape, channels=space.shape[0], resize=resize, split=split), first)
+    source = open_data(name, split=split)
+    space.check(torch.empty(0, *source.shape))
+    return take(source, first)
+
+
+def take(source: Source, first: int | None) -> Shaped[Tensor, "n *data"]:
+    """The first items of a source, or all."""
+    if first is None or first >= len(source):
+        return source.tensor()
+    return torch.stack([source.item(i) for i in range(first)])
+
+
+def check_latents_path(out: str) -> None:
+    """Raise now what `write_latents` would raise later."""
+    if Path(out).suffix.lower() != ".npz":
+        raise DataError(f"{out}: latent codes are written as .npz; expected a name that ends in it")
+    check_writable(out)
+
+
+def write_latents(out: str, z: Float[Tensor, "n *data"]) -> None:
+    """Write latent codes as the array `latents` of an .npz."""
+    arrays: dict[str, Any] = {"latents": z.cpu().numpy()}
+    with atomic_write(out) as file:
+        np.savez(file, **arrays)
+
+
+def read_latents(name: str, space: DataSpace, *, first: int | None) -> Float[Tensor, "n *data"]:
+    """Latent codes of the shape that a model takes."""
+    source = open_data(name)
+    if source.levels is not None:
+        raise DataError(f"{name}: 8-bit data given, expected latent codes in floating point, as encode writes them")
+    space.check(torch.empty(0, *source.shape))
+    return take(source, first)
