@@ -244,6 +244,15 @@ def test_initialization() -> None:
     attention = network.encoder[1].attentions[0]
     assert attention.query.weight.var().item() == pytest.approx(0.1 / 64, rel=0.05)
     assert all(not weight.any() for name, weight in network.named_parameters() if name.endswith("bias"))
+    shortcuts = [
+        UNet(1, channels=32, multipliers=(1, 2), blocks=1, attention=(), size=8, residual=kind)
+        .encoder[1]
+        .blocks[0]
+        .shortcut
+        for kind in ("biggan", "ddpm")
+    ]
+    assert shortcuts[0].weight.var().item() == pytest.approx(1 / 48, rel=0.1)
+    assert shortcuts[1].weight.var().item() == pytest.approx(0.1 / 48, rel=0.1)
     unscaled = UNet(1, **{**SMALL, "init_scale": 1.0})
     assert unscaled(x, c).abs().max() > 1e-2
 
