@@ -25,7 +25,7 @@ BOX = (1.0, 1.0)
 def filter_kernel(channels: int, taps: Sequence[float], gain: float = 1.0) -> Float[Tensor, "channels 1 size size"]:
     """The separable filter of ``taps`` with the sum ``gain``, once per channel.
 
-    >>> filter_kernel(1, (1, 3, 3, 1)).sum()
+    >>> filter_kernel(1, (1.0, 3.0, 3.0, 1.0)).sum()
     tensor(1.)
     """
     if len(taps) % 2 or not taps or sum(taps) == 0:
