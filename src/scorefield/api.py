@@ -5,7 +5,7 @@ trained in. Sample i of a seed is the same whatever the batch size.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -44,7 +44,45 @@ def load(model: str | Path, *, device: torch.device | str | None = None) -> "Net
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_model(model, device=device).model.eval().requires_grad_(False)
+    return load_model(model, device=device)
+
+
+def fit(
+    x: Shaped[Tensor, "n *data"],
+    *,
+    steps: int | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str | None = None,
+) -> "NetworkModel":
+    """Train a model on an array of any shape, (n, *data), and return it with averaged weights.
+
+    Float data are standardized (for each entry of the first axis of a datum) and learned by the `table` recipe's
+    perceptron; uint8 images (n, channel, height, width) by the `mnist` recipe's U-Net. `recipe` names another preset or
+    YAML file, and `overrides` are like "model.width=512". With a run folder `out` the training is written there and
+    goes on from there.
+
+    >>> model = fit(torch.randn(100, 2), steps=2)
+    >>> sample(model, 3, steps=4).shape
+    torch.Size([3, 2])
+    """
+    from scorefield.data import open_data
+    from scorefield.recipes import load_recipe
+    from scorefield.training import train
+
+    source = open_data(x.cpu())
+    shape = f"data.shape={list(source.shape)}"
+    if x.dtype == torch.uint8:
+        units = [shape]
+    else:
+        rows = x.cpu().double().transpose(0, 1).flatten(1) if x.ndim > 1 else x.cpu().double()[None]
+        spread = rows.std(1).tolist()
+        scale = [s if s > 0 else 1.0 for s in spread]
+        units = [shape, f"data.shift={rows.mean(1).tolist()}", f"data.scale={scale}"]
+    settings = [] if steps is None else [f"training.steps={steps}"]
+    name = recipe or ("mnist" if x.dtype == torch.uint8 else "table")
+    return train(load_recipe(name, [*units, *settings, *overrides]), source, out, device=device).model
 
 
 def sample(

@@ -54,7 +54,7 @@ def test_no_noise_is_left_in_the_rest(sde):
 
 @pytest.mark.parametrize("sde", FIVE, ids=name)
 def test_the_bias_is_the_documented_one(sde):
-    """Mean y (1 - sqrt(1 - rho²))/rho, not rho y; variance (1 - rho²) log((1 + rho)/(1 - rho))/(2 rho), not 1 - rho²."""
+    """Mean y (1 - sqrt(1 - r²))/r, not r y; variance (1 - r²) log((1 + r)/(1 - r))/(2 r), not 1 - r²."""
     rho = 0.9
     covariance = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
     model = ExactModel(sde, GaussianMixture.gaussian(torch.zeros(2, dtype=torch.float64), covariance))
