@@ -10,13 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from scorefield.data import atomic_write
+from scorefield.recipes.schema import Training
+
 
 class Report:
     """Collects the losses of an interval and tells their mean; made by `reporting`."""
 
-    def __init__(self, progress: Progress | None, steps: int, start: int, metrics: Path | None, board: Any) -> None:
+    def __init__(
+        self, settings: Training, start: int, progress: Progress | None, metrics: Path | None, board: Any
+    ) -> None:
         self._progress, self._metrics, self._board = progress, metrics, board
-        self._task = None if progress is None else progress.add_task("", total=steps, completed=start, note="")
+        self._batch_size = settings.batch_size
+        self._task = None if progress is None else progress.add_task("", total=settings.steps, completed=start, note="")
         self._losses: list[float] = []
         self._clock = time.perf_counter()
 
@@ -26,10 +32,11 @@ class Report:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step)
 
-    def tell(self, step: int, images: int, **values: float) -> None:
+    def tell(self, step: int, **values: float) -> None:
         """Tell the interval's mean loss, its images a second and further `values`, then begin a new interval."""
         now = time.perf_counter()
-        loss, rate = sum(self._losses) / len(self._losses), images / max(now - self._clock, 1e-9)
+        count = len(self._losses)
+        loss, rate = sum(self._losses) / count, count * self._batch_size / max(now - self._clock, 1e-9)
         self._losses, self._clock = [], now
         row = {"step": step, "loss": loss, "images_per_second": rate, **values}
         if self._metrics is not None:
@@ -52,14 +59,12 @@ class Report:
 
 
 @contextmanager
-def reporting(
-    *, steps: int, start: int, folder: Path | None, tensorboard: bool, console: Console | None
-) -> Iterator[Report]:
+def reporting(settings: Training, start: int, folder: Path | None, console: Console | None) -> Iterator[Report]:
     """A report for a training from step `start`; without a console it is silent, without a folder it writes nothing.
 
     Raises ModuleNotFoundError where TensorBoard is asked for and not installed.
     """
-    board = None if folder is None or not tensorboard else _summary_writer(folder / "tensorboard", start)
+    board = None if folder is None or not settings.tensorboard else _summary_writer(folder / "tensorboard", start)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -73,7 +78,7 @@ def reporting(
     try:
         if progress is not None and console is not None and console.is_terminal:
             progress.start()
-        yield Report(progress, steps, start, metrics, board)
+        yield Report(settings, start, progress, metrics, board)
     finally:
         if progress is not None:
             progress.stop()
@@ -93,7 +98,8 @@ def trim_metrics(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    with atomic_write(path, "w") as file:
+        file.write("".join(kept))
 
 
 def _summary_writer(folder: Path, start: int) -> Any:

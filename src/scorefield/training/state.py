@@ -40,6 +40,8 @@ def load_state(folder: Path, network: nn.Module, average: nn.Module, optimizer: 
 
     Raises CheckpointError where the state is damaged or that of another network.
     """
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
     states = _states(folder)
     if not states:
         return 0

@@ -69,83 +69,83 @@ def train(
     """
     settings = recipe.training
     accelerator = Accelerator(cpu=device == "cpu")
-    main, world = accelerator.is_main_process, accelerator.num_processes
+    rank, world, device_ = accelerator.process_index, accelerator.num_processes, accelerator.device
     folder = None if out is None else Path(out)
+    _check_device(device, device_)
     _check_data(recipe, source, world)
     if folder is not None and has_state(folder / "state"):
         _check_resumable(recipe, folder, resume)
 
-    with torch.random.fork_rng(), graceful() as wish:
+    with torch.random.fork_rng([device_] if device_.type == "cuda" else []), graceful() as wish:
         torch.manual_seed(key(settings.seed, "weights"))
         model = build(recipe)
-        average = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
-        optimizer = torch.optim.Adam(
-            model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay
-        )
+        average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
+        adam = torch.optim.Adam(model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay)
         objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share)
-        objective, optimizer = accelerator.prepare(objective, optimizer)
-        start = (
-            0 if folder is None else load_state(folder / "state", model.network, average.network, optimizer.optimizer)
-        )
-        batches = Batches(
-            source, settings.batch_size, settings.seed, recipe.data.flip, accelerator.process_index, world
-        )
+        objective, optimizer = accelerator.prepare(objective, adam)
         part = settings.batch_size // world
-        rows = slice(accelerator.process_index * part, (accelerator.process_index + 1) * part)
-
-        def checkpoint(step: int) -> None:
-            if folder is not None and main:
-                save_state(folder / "state", step, model.network, average.network, optimizer.optimizer)
-                save_model(average, folder, steps=step, images_seen=step * settings.batch_size)
-
-        if folder is not None and main:
-            with atomic_write(folder / "recipe.yaml", "w") as file:
-                file.write(to_yaml(recipe))
-            trim_metrics(folder / "metrics.jsonl", start)
-        model.train()
-        step, stopped = start, False
-        with reporting(
-            steps=settings.steps,
-            start=start,
-            folder=folder if main else None,
-            tensorboard=settings.tensorboard,
-            console=console if main else None,
-        ) as report:
+        rows = slice(rank * part, (rank + 1) * part)
+        batches = Batches(source, settings.batch_size, settings.seed, recipe.data.flip, rank, world)
+        step = 0 if folder is None else load_state(folder / "state", model.network, average.network, adam)
+        writer = folder if accelerator.is_main_process else None
+        _begin(recipe, average, writer, step)
+        with reporting(settings, step, writer, console if accelerator.is_main_process else None) as report:
+            model.train()
+            stopped = False
             while step < settings.steps and not stopped:
                 x, labels = batches.batch(step)
                 u, z, v = draws(settings.seed, step, (settings.batch_size, *recipe.data.shape), rows)
                 x0 = model_units(model, x, v, recipe.data.dequantize)
-                torch.manual_seed(key(settings.seed, "dropout", step, accelerator.process_index))
-                for group in optimizer.param_groups:
-                    group["lr"] = lr = learning_rate(
-                        step, steps=settings.steps, lr=settings.lr, warmup=settings.warmup, decay=settings.decay
-                    )
-                sent = [a.to(accelerator.device) for a in (x0, u, z)] + [
-                    None if labels is None or not recipe.data.classes else labels.to(accelerator.device)
+                batch = [
+                    None if a is None else a.to(device_) for a in (x0, u, z, labels if recipe.data.classes else None)
                 ]
-                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                    loss = objective(*sent)
+                lr = learning_rate(
+                    step, steps=settings.steps, lr=settings.lr, warmup=settings.warmup, decay=settings.decay
+                )
+                for group in adam.param_groups:
+                    group["lr"] = lr
+
+                torch.manual_seed(key(settings.seed, "dropout", step, rank))
+                with torch.autocast(device_.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                    loss = objective(*batch)
                 accelerator.backward(loss)
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
                 told = torch.stack([loss.detach().float(), norm.float(), loss.new_tensor(float(wish.stop))])
-                told = accelerator.reduce(told, "mean").tolist()
-                if not (math.isfinite(told[0]) and math.isfinite(told[1])):
-                    raise TrainingError(_not_finite(step, told[0], told[1], lr, folder))
+                loss_value, norm_value, stop_value = accelerator.reduce(told, "mean").tolist()
+                if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+                    raise TrainingError(_not_finite(step, loss_value, norm_value, lr, folder))
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 step += 1
                 update_ema(average.network, model.network, ema_decay(step, settings.ema))
 
-                stopped = told[2] > 0
-                report.step(step, told[0])
-                if step % settings.log_every == 0 or step == settings.steps:
-                    seen = settings.batch_size * ((step - start - 1) % settings.log_every + 1)
-                    report.tell(step, seen, lr=lr, gradient_norm=told[1])
-                if step % settings.checkpoint_every == 0 or step == settings.steps or stopped:
-                    checkpoint(step)
-                if settings.sample_every and step % settings.sample_every == 0 and folder is not None and main:
-                    _picture(folder, step, preview(average), report)
+                stopped, last = stop_value > 0, step == settings.steps
+                report.step(step, loss_value)
+                if last or step % settings.log_every == 0:
+                    report.tell(step, lr=lr, gradient_norm=norm_value)
+                if writer is not None and (last or stopped or step % settings.checkpoint_every == 0):
+                    save_state(writer / "state", step, model.network, average.network, adam)
+                    _save(average, writer, step)
+                if writer is not None and settings.sample_every and step % settings.sample_every == 0:
+                    _picture(writer, step, preview(average), report)
     return Trained(average, step, step == settings.steps)
+
+
+def _begin(recipe: Recipe, average: RecipeModel, folder: Path | None, step: int) -> None:
+    """Write down what is trained, and bring the run folder to the state that the training goes on from."""
+    if folder is None:
+        return
+    if step > recipe.training.steps:
+        raise TrainingError(f"{folder} has made {step} steps, training.steps is {recipe.training.steps}: give more")
+    with atomic_write(folder / "recipe.yaml", "w") as file:
+        file.write(to_yaml(recipe))
+    if step:
+        _save(average, folder, step)
+    trim_metrics(folder / "metrics.jsonl", step)
+
+
+def _save(average: RecipeModel, folder: Path, step: int) -> None:
+    save_model(average, folder, steps=step, images_seen=step * average.recipe.training.batch_size)
 
 
 def _picture(folder: Path, step: int, samples: Tensor, report: Report) -> None:
@@ -154,6 +154,11 @@ def _picture(folder: Path, step: int, samples: Tensor, report: Report) -> None:
         picture = grid(samples)
         save_image(folder / "samples" / f"{step:09d}.png", picture)
         report.picture(step, picture)
+
+
+def _check_device(asked: str | None, given: torch.device) -> None:
+    if asked is not None and torch.device(asked).type != given.type:
+        raise TrainingError(f"device {asked} asked for, this machine gives {given.type}: ask for that, or for none")
 
 
 def _check_data(recipe: Recipe, source: Source, world: int) -> None:
