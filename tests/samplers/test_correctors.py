@@ -68,37 +68,38 @@ def test_any_predictor_with_the_corrector(sde, predictor):
 
 
 class Perturbed(ExactModel):
-    """A score that is `factor` times the true one, as an imperfect network's may be."""
-
-    def __init__(self, sde, law, factor):
-        super().__init__(sde, law)
-        self.factor = factor
+    """A score that is 0.9 times the true one, as an imperfect network's may be."""
 
     def forward(self, x, t):
-        _, noise = super().forward(x, t)
-        noise = self.factor * noise
+        noise = 0.9 * super().forward(x, t)[1]
         return (x - self.sde.sigma(t) * noise) / self.sde.alpha(t), noise
 
 
 def equal_nfe(model, steps, snr):
-    """Errors at equal evaluations: predictor alone with 2 steps for each predictor-corrector step."""
-    predictor = ReverseDiffusion()
+    """Errors of reverse diffusion alone and with the corrector, at 2 `steps` evaluations."""
     truth = ExactModel(model.sde, model.law)
-    alone = middle(model.sde, 2 * steps)
-    both = middle(model.sde, steps)
-    return (
-        error(law_of_run(predictor, model, alone), truth, alone[-1]),
-        error(law_of_run(PredictorCorrector(predictor, Langevin(snr)), model, both), truth, both[-1]),
-    )
+    errors = []
+    for sampler, count in (
+        (ReverseDiffusion(), 2 * steps),
+        (PredictorCorrector(ReverseDiffusion(), Langevin(snr)), steps),
+    ):
+        times = middle(model.sde, count)
+        mean, covariance = propagate(sampler, model, times, truth.marginal(times[0]))
+        exact = truth.marginal(times[-1])
+        errors.append(
+            float((mean - exact.mean).norm() + (covariance - exact.covariance).norm() / exact.covariance.norm())
+        )
+    return errors
 
 
-def test_where_a_corrector_helps_and_where_it_hurts():
-    """Equal evaluations, VE: with few steps the corrector repairs the predictor's error; with many steps the predictor
-    alone is right and the corrector's own bias remains."""
-    predictor, corrected = equal_nfe(ExactModel(VE(), correlated()), steps=12, snr=0.16)
-    assert corrected < 0.7 * predictor
-    predictor, corrected = equal_nfe(ExactModel(VE(), correlated()), steps=300, snr=0.3)
-    assert corrected > 1.5 * predictor
+@pytest.mark.parametrize("sde", [VE(), VP()], ids=name)
+def test_where_a_corrector_helps_and_where_it_hurts(sde):
+    """Equal evaluations. A wrong score and many steps: the corrector repairs what the predictor gathers. The exact
+    score and few steps: with the published snr it costs the predictor half its steps and gives little back."""
+    alone, corrected = equal_nfe(Perturbed(sde, correlated()), steps=100, snr=0.3)
+    assert corrected < 0.65 * alone
+    alone, corrected = equal_nfe(ExactModel(sde, correlated()), steps=12, snr=0.16)
+    assert corrected > 1.5 * alone
 
 
 def test_bad_numbers_are_refused():
