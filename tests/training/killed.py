@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that die. Run as a program: `killed.py FOLDER`; prints a name and a number a case.
+"""Trainings in processes of their own that die. A program: `killed.py FOLDER` prints a name and a number a case.
 
 The processes are forked before torch has computed anything, so that none pays for the imports again.
 """

@@ -26,9 +26,7 @@ def test_a_training_that_died_ends_with_the_weights_of_an_undisturbed_one(
     runs: tuple[Path, dict[str, int]], name: str
 ) -> None:
     folder, _ = runs
-    undisturbed, died = (
-        load_file(sorted((folder / which / "state").iterdir())[-1]) for which in ("undisturbed", name)
-    )
+    undisturbed, died = (load_file(sorted((folder / which / "state").iterdir())[-1]) for which in ("undisturbed", name))
     assert undisturbed.keys() == died.keys()
     for key, tensor in undisturbed.items():
         assert torch.equal(tensor, died[key]), key
