@@ -1,0 +1,123 @@
+"""Plant slips in the mathematics, one at a time, and see which test catches each.
+
+    python benchmarks/mutations.py [--only WORD] --out benchmarks/records/DATE_mutations
+
+Each slip is one edit of a copy of the source; the tests that should notice run against the copy until the first failure.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SDE, TABLES, BASE = "sde/continuous.py", "sde/tables.py", "sde/base.py"
+TEST_SDE, TEST_SCORE, TEST_FLOW, TEST_ODE = "test_sde.py", "test_score.py", "test_flow.py", "test_ode.py"
+PREDICTORS, CORRECTORS = "samplers/test_predictors.py", "samplers/test_correctors.py"
+SLIPS = [
+    ("VP: a factor 2 in alpha'", SDE, "return -0.5 * self.beta(t) * self.alpha(t)", "return -self.beta(t) * self.alpha(t)", TEST_SDE),
+    ("VP: sigma without its square root", SDE, "return torch.sqrt(-torch.expm1(-self.integral(t)))", "return -torch.expm1(-self.integral(t))", TEST_SDE),
+    ("VP: sigma' with alpha for alpha²", SDE, "0.5 * self.beta(t) * self.alpha(t) ** 2 / self.sigma(t)", "0.5 * self.beta(t) * self.alpha(t) / self.sigma(t)", TEST_SDE),
+    ("VP: the integral of beta without ½", SDE, "t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)", "t * (self.beta_min + (self.beta_max - self.beta_min) * t)", TEST_SDE),
+    ("sub-VP: a sign in v", SDE, "(1 + a * self.alpha(s) ** 2)", "(1 - a * self.alpha(s) ** 2)", TEST_SDE),
+    ("sub-VP: the inverse without its 2", SDE, "2 * torch.asinh(0.5 * torch.exp(-0.5 * logsnr))", "torch.asinh(0.5 * torch.exp(-0.5 * logsnr))", TEST_SDE),
+    ("VE: t for s in the transition", SDE, "self.sigma(s) ** 2 * torch.expm1(2 * self._rate * (t - s))", "self.sigma(t) ** 2 * torch.expm1(2 * self._rate * (t - s))", TEST_SDE),
+    ("VE: log-SNR halved", SDE, "return -2 * (math.log(self.sigma_min) + self._rate * t)", "return -(math.log(self.sigma_min) + self._rate * t)", TEST_SDE),
+    ("rectified flow: a forgotten in v", SDE, "(t - s) / (1 - s) * (t + a * s)", "(t - s) / (1 - s) * (t + s)", TEST_SDE),
+    ("g² without its factor 2", BASE, "torch.sqrt(2 * self.sigma(t) * (", "torch.sqrt(self.sigma(t) * (", TEST_SDE),
+    ("g²: the sign of f sigma", BASE, "(self.dsigma(t) - self.drift_rate(t) * self.sigma(t))", "(self.dsigma(t) + self.drift_rate(t) * self.sigma(t))", TEST_SDE),
+    ("v with half the log-SNR", BASE, "torch.expm1(self.logsnr(t) - self.logsnr(s))", "torch.expm1(0.5 * (self.logsnr(t) - self.logsnr(s)))", TEST_SDE),
+    ("prior: log std counted once", BASE, "- dim * (math.log(self.std) + 0.5 * math.log(2 * math.pi))", "- math.log(self.std) - dim * 0.5 * math.log(2 * math.pi)", TEST_SDE),
+    ("DDPM: beta for log(1 - beta)", TABLES, "torch.cumsum(torch.log1p(-beta), 0)", "torch.cumsum(-beta, 0)", TEST_SDE),
+    ("SMLD: rows off by one", TABLES, "(t - self.t_min).clamp(min=0)", "t.clamp(min=0)", TEST_SDE),
+    ("velocity with the whole score", "score.py", "- 0.5 * expand(self.sde.diffusion(t), x) ** 2", "- expand(self.sde.diffusion(t), x) ** 2", TEST_FLOW),
+    ("score with the wrong sign", "score.py", "return -self.noise(x, t) / expand", "return self.noise(x, t) / expand", TEST_SCORE),
+    ("denoised: the sign of F", "score.py", "return q / m, -sde.sigma(t) / m", "return q / m, sde.sigma(t) / m", TEST_SCORE),
+    ("v: alpha and sigma exchanged", "score.py", "return -sigma / n, alpha / n", "return -alpha / n, sigma / n", TEST_SCORE),
+    ("EDM: input scale without the data's deviation", "score.py", "return 1 / torch.hypot(sde.alpha(t) * self.data_std, sde.sigma(t))", "return 1 / torch.hypot(sde.alpha(t), sde.sigma(t))", TEST_SCORE),
+    ("mixture: posterior without log-determinant", "exact.py", "(y * y / variances + torch.log(variances)).sum(-1)", "(y * y / variances).sum(-1)", TEST_SCORE),
+    ("angle form: sine and cosine exchanged", "flow_variable.py", "expand(torch.cos(u), z) * noise - expand(torch.sin(u) / self.data_std, z)", "expand(torch.sin(u), z) * noise - expand(torch.cos(u) / self.data_std, z)", TEST_FLOW),
+    ("angle form: log-SNR halved", "flow_variable.py", "self.sde.time(2 * (torch.log(", "self.sde.time(1 * (torch.log(", TEST_FLOW),
+    ("angle form: volume upside down", "flow_variable.py", "math.log(math.hypot(*self._ends(self.sde.T)) / math.hypot(*self._ends(self.sde.t_min)))", "math.log(math.hypot(*self._ends(self.sde.t_min)) / math.hypot(*self._ends(self.sde.T)))", TEST_FLOW),
+    ("standard error without its square root", "flow.py", "divergence.std(1) / math.sqrt(count)", "divergence.std(1) / count", TEST_FLOW),
+    ("exact trace: mean for sum", "flow.py", "traces.sum(1, keepdim=True) if exact", "traces.mean(1, keepdim=True) if exact", TEST_FLOW),
+    ("Dormand–Prince: a digit exchanged", "ode.py", "-5103 / 18656)", "-5103 / 18566)", TEST_ODE),
+    ("Dormand–Prince: an error weight's sign", "ode.py", "-17253 / 339200", "17253 / 339200", TEST_ODE),
+    ("Euler–Maruyama: dt for its square root", "samplers/predictors.py", "g * torch.sqrt(t - s) * draw", "g * (t - s) * draw", PREDICTORS),
+    ("Euler–Maruyama: g for g²", "samplers/predictors.py", "- g**2 * model.score", "- g * model.score", PREDICTORS),
+    ("reverse diffusion: a for 2 - a", "samplers/predictors.py", "return (2 - a) * x + v * score", "return a * x + v * score", PREDICTORS),
+    ("ancestral: ratio for its square", "samplers/predictors.py", "mean = a * ratio**2 * x", "mean = a * ratio * x", PREDICTORS),
+    ("ancestral: the forward variance", "samplers/predictors.py", "return mean + torch.sqrt(v) * ratio * draw", "return mean + torch.sqrt(v) * draw", PREDICTORS),
+    ("DDIM: alpha at the wrong time", "samplers/predictors.py", "(sde.alpha(s) - sde.alpha(t) * ratio)", "(sde.alpha(t) - sde.alpha(t) * ratio)", PREDICTORS),
+    ("Heun: the first slope twice", "samplers/predictors.py", ".noise(euler, s)", ".noise(x, t)", PREDICTORS),
+    ("Langevin: sqrt(delta) for sqrt(2 delta)", "samplers/correctors.py", "torch.sqrt(2 * delta) * z", "torch.sqrt(delta) * z", CORRECTORS),
+    ("Langevin: snr not squared", "samplers/correctors.py", "2 * (self.snr * length) ** 2", "2 * self.snr * length**2", CORRECTORS),
+    ("replacement: known part at t, not s", "guidance/replacement.py", "self.sampler.step(model, x, t, s, noise), s, noise)", "self.sampler.step(model, x, t, s, noise), t, noise)", "guidance"),
+    ("replacement: the known part not perturbed", "guidance/replacement.py", "sde.alpha(t) * self.known + sde.sigma(t) * draw(noise, x)", "sde.alpha(t) * self.known + 0 * draw(noise, x)", "guidance"),
+    ("loss: out for out²", "losses.py", "form.noise(sde, t)[1] ** 2 * error", "form.noise(sde, t)[1] * error", "test_losses.py"),
+    ("likelihood weight without its 2", "losses.py", "return 2 * (alpha * sde.dsigma(t)", "return (alpha * sde.dsigma(t)", "test_losses.py"),
+    ("importance: density for 1/density", "losses.py", "(1 / (density * (sde.T - sde.t_min)))", "(density * (sde.T - sde.t_min))", "test_losses.py"),
+    ("dequantization with 255", "space.py", "(x.to(u.dtype) + u) / self.levels", "(x.to(u.dtype) + u) / (self.levels - 1)", "test_space.py"),
+    ("data units: the sign of log scale", "api.py", "torch.full_like(parts[\"prior\"], -space.log_scale)", "torch.full_like(parts[\"prior\"], space.log_scale)", "test_api.py"),
+    ("bits per dimension in nats", "api.py", "-log_prob / (space.dim * math.log(2))", "-log_prob / space.dim", "test_api.py"),
+]  # fmt: skip
+
+
+def caught_by(source: str, old: str, new: str, tests: str) -> str | None:
+    """The first test that fails with `old` replaced by `new`; None where all pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / "scorefield" / source
+        text = path.read_text()
+        if old not in text:
+            raise SystemExit(f"{source} no longer has {old!r}: bring the slip up to date")
+        path.write_text(text.replace(old, new))
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            f"tests/{tests}",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="slips whose description has this word")
+    parser.add_argument("--out", type=Path, help="folder for the record")
+    arguments = parser.parse_args()
+    chosen = [slip for slip in SLIPS if arguments.only in slip[0]]
+    rows = []
+    for what, source, old, new, tests in chosen:
+        test = caught_by(source, old, new, tests)
+        rows.append((what, source, test))
+        print(f"{what}: {test or 'NOT CAUGHT'}", flush=True)
+    caught = sum(test is not None for *_, test in rows)
+    table = "\n".join(
+        f"| {what} | `{source}` | {f'`{test}`' if test else '**not caught**'} |" for what, source, test in rows
+    )
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "README.md").write_text(
+            f"# Planted slips in the mathematics\n\n{caught} of {len(rows)} caught, each by the first test that failed "
+            f"(`python benchmarks/mutations.py`).\n\n| slip | in | caught by |\n|---|---|---|\n{table}\n"
+        )
+    print(f"{caught} of {len(rows)} caught")
+
+
+if __name__ == "__main__":
+    main()
