@@ -13,7 +13,7 @@ import scorefield as sf
 from scorefield.cli.choices import OptionError
 from scorefield.cli.options import Split
 from scorefield.cli.progress import progress
-from scorefield.cli.result import Stopwatch, tell
+from scorefield.cli.result import stopwatch, tell
 from scorefield.cli.session import open_images, take
 from scorefield.data import DataError, grid, hole, read_mask, save_image, save_samples
 from scorefield.score import ScoreModel
@@ -62,9 +62,9 @@ def complete(
     """Sample with a progress bar, write the completions, beside what was known in a PNG, and tell of it."""
     count = len(shown) * n
     total = math.ceil(count / batch_size) * steps
+    elapsed = stopwatch()
     with (
         sf.count_evaluations(model) as evaluations,
-        Stopwatch() as watch,
         progress("sampling", total, evaluations) as advance,
     ):
         completed = sample(lambda _: advance()).cpu()
@@ -84,5 +84,5 @@ def complete(
         **facts,
         nfe=evaluations.forward / count,
         device=str(sf.api.device_of(model)),
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )

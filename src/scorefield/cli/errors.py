@@ -39,7 +39,7 @@ def _text(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
     ):
-        return f"out of memory ({str(error).split('.')[0]}): give a smaller --batch-size"
+        return "out of memory: give a smaller --batch-size"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         remedy = _REMEDIES.get(error.errno or 0)
@@ -51,7 +51,10 @@ def _text(error: BaseException) -> str | None:
 
 def _usage(error: typer.TyperException) -> str:
     """What is wrong with the command line, and where its help is."""
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
+    problems = getattr(error.__cause__, "errors", None)
+    if problems is not None and repr(given := problems()[0]["input"]) not in message:
+        message += f", {given!r} given"
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message}; see '{context.command_path} --help'"
 

@@ -1,11 +1,14 @@
-"""The examples at the end of each command's help. All of them run, from a fresh folder and in this order."""
+"""The examples at the end of each command's help. All of them run, in this order, where there are files of those names.
+
+`mnist` comes with the package, and so do the images of `example:mnist`.
+"""
 
 from collections.abc import Sequence
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "scorefield": (
         "scorefield sample mnist --out samples.png",
-        "scorefield likelihood mnist --data example:mnist",
+        "scorefield likelihood mnist --data example:mnist --n 16",
     ),
     "train": (
         "scorefield train mnist --data example:mnist --out runs/digits --steps 20",
@@ -31,13 +34,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield decode mnist --data latents.npz --out decoded.npz --tol 1e-4",
     ),
     "inpaint": (
-        "scorefield inpaint mnist --data example:mnist --hole 4,4,12,20 --out inpainted.png",
+        "scorefield inpaint mnist --data example:mnist --hole 4,4,12,20 --images 8 --out inpainted.png",
         "scorefield inpaint mnist --data example:mnist --hole 0.75 --n 4 --images 4 --out inpainted.png",
-        "scorefield inpaint mnist --data example:mnist --known mask.png --n 2 --out inpainted.npz",
+        "scorefield inpaint mnist --data example:mnist --known mask.png --images 8 --n 2 --out inpainted.npz",
     ),
     "colorize": (
-        "scorefield colorize runs/colour --data grey/ --out coloured.png",
-        "scorefield colorize runs/colour --data grey/ --n 8 --images 2 --steps 1000 --out coloured.npz",
+        "scorefield colorize runs/colour --data grey --out coloured.png",
+        "scorefield colorize runs/colour --data grey --n 8 --images 2 --steps 1000 --out coloured.npz",
     ),
     "info": (
         "scorefield info mnist",

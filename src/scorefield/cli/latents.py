@@ -40,7 +40,7 @@ def encode(
 
     import scorefield as sf
     from scorefield.cli.progress import progress
-    from scorefield.cli.result import Stopwatch, kept, tell
+    from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import check_latents_path, open_model, read_data, write_latents
 
     check_latents_path(out)
@@ -48,7 +48,8 @@ def encode(
     x = read_data(data, scored.space, first=n, resize=resize, split=split)
     error: dict[str, float] = {}
     parts = torch.split(x, batch_size)
-    with sf.count_evaluations(scored) as evaluations, Stopwatch() as watch:
+    elapsed = stopwatch()
+    with sf.count_evaluations(scored) as evaluations:
         with (
             kept(lambda z: write_latents(out, z), len(x), out) as done,
             progress("encoding", len(parts), evaluations) as advance,
@@ -71,7 +72,7 @@ def encode(
         **error,
         nfe=nfe,
         device=str(sf.api.device_of(scored)),
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )
 
 
@@ -91,7 +92,7 @@ def decode(
 
     import scorefield as sf
     from scorefield.cli.progress import progress
-    from scorefield.cli.result import Stopwatch, kept, tell
+    from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import open_model, read_latents
     from scorefield.data import check_samples_path, save_samples
 
@@ -99,9 +100,9 @@ def decode(
     check_samples_path(out, scored.space.shape)
     z = read_latents(data, scored.space, first=n)
     parts = torch.split(z, batch_size)
+    elapsed = stopwatch()
     with (
         sf.count_evaluations(scored) as evaluations,
-        Stopwatch() as watch,
         kept(lambda x: save_samples(out, x), len(z), out) as done,
         progress("decoding", len(parts), evaluations) as advance,
     ):
@@ -116,5 +117,5 @@ def decode(
         tol=tol,
         nfe=evaluations.forward / len(z),
         device=str(sf.api.device_of(scored)),
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )

@@ -53,7 +53,7 @@ def likelihood(
     import scorefield as sf
     from scorefield.api import batches
     from scorefield.cli.progress import progress
-    from scorefield.cli.result import Stopwatch, tell
+    from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.session import open_model, read_data
     from scorefield.cli.table import check_table_path, write_table
 
@@ -62,9 +62,9 @@ def likelihood(
     scored = open_model(model, device, label)
     x = read_data(data, scored.space, first=n, resize=resize, split=split)
     total = len(list(batches(range(len(x)), batch_size)))
+    elapsed = stopwatch()
     with (
         sf.count_evaluations(scored) as evaluations,
-        Stopwatch() as watch,
         progress("likelihood", total, evaluations) as advance,
     ):
         result = sf.log_likelihood(
@@ -89,7 +89,7 @@ def likelihood(
         tol=tol,
         out=out,
         device=str(sf.api.device_of(scored)),
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )
 
 

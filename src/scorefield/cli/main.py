@@ -28,31 +28,42 @@ for _command in (train, sample, likelihood, encode, decode, inpaint, colorize, i
     app.command(epilog=epilog(EXAMPLES[_command.__name__]))(_command)
 
 
-def _version(asked: bool) -> None:
+_TOLD = (
+    typer.TyperException,
+    KeyboardInterrupt,
+    MemoryError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    ImportError,
+)
+
+
+def _version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import version
 
         typer.echo(f"scorefield {version('scorefield')}")
         raise typer.Exit
+    return asked
 
 
-@app.callback(invoke_without_command=True, epilog=epilog(EXAMPLES["scorefield"]))
+@app.callback(epilog=epilog(EXAMPLES["scorefield"]))
 def scorefield(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Score-based generative models: samples, exact likelihoods, latent codes and conditional samples of one model."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, `sys.argv` unless given; the exit status."""
+    """Run a command line, `sys.argv` unless given, and without a command the help; the exit status."""
     command = get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with command.make_context("scorefield", list(sys.argv[1:] if arguments is None else arguments)) as context:
+        with command.make_context("scorefield", given or ["--help"]) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as leave:
@@ -60,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return USAGE
-    except BaseException as error:
+    except _TOLD as error:
         line = explain(error)
         if line is None:
             raise

@@ -5,8 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 import typer
@@ -14,23 +13,15 @@ from rich.console import Console, RenderableType
 from torch import Tensor
 
 
-class Stopwatch:
-    """Seconds spent in a block.
+def stopwatch() -> Callable[[], float]:
+    """The seconds since it was made.
 
-    >>> with Stopwatch() as watch:
-    ...     pass
-    >>> watch.seconds < 60
+    >>> elapsed = stopwatch()
+    >>> 0 <= elapsed() < 60
     True
     """
-
-    seconds = 0.0
-
-    def __enter__(self) -> Self:
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.seconds = time.perf_counter() - self._start
+    start = time.perf_counter()
+    return lambda: time.perf_counter() - start
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def sample(
     from scorefield.api import batches
     from scorefield.cli.choices import predictor_corrector, probability_flow
     from scorefield.cli.progress import progress
-    from scorefield.cli.result import Stopwatch, kept, tell
+    from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import open_model
     from scorefield.data import check_samples_path, save_samples
 
@@ -69,9 +69,9 @@ def sample(
     steps, grid = steps or STEPS, grid or "logsnr"
     parts = list(batches(range(n), batch_size))
 
+    elapsed = stopwatch()
     with (
         sf.count_evaluations(scored) as evaluations,
-        Stopwatch() as watch,
         kept(lambda samples: save_samples(out, samples, seed), n, out) as done,
         progress("sampling", len(parts) * (steps if walk else 1), evaluations) as advance,
     ):
@@ -101,5 +101,5 @@ def sample(
         grid=grid if walk else None,
         nfe=evaluations.forward / n,
         device=str(sf.api.device_of(scored)),
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )

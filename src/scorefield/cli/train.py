@@ -41,7 +41,7 @@ def train(
     from rich.console import Console
 
     from scorefield.cli.errors import INTERRUPTED
-    from scorefield.cli.result import Stopwatch, tell
+    from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.session import choose_device, open_images
     from scorefield.data import check_writable, open_data
     from scorefield.recipes import load_recipe
@@ -57,17 +57,17 @@ def train(
         source = open_images(data, shape, channels=shape[0], resize=True, split=split)
     else:
         source = open_data(data, split=split)
-    with Stopwatch() as watch:
-        trained = run_training(chosen, source, out, resume=resume, device=place, console=Console(stderr=True))
+    elapsed = stopwatch()
+    trained = run_training(chosen, source, out, resume=resume, device=place, console=Console(stderr=True))
     again = "" if trained.finished else ", stopped: give the same command to go on"
     tell(
         as_json,
-        f"{out}: {trained.steps} of {chosen.training.steps} steps in {watch.seconds:.0f} s{again}",
+        f"{out}: {trained.steps} of {chosen.training.steps} steps in {elapsed():.0f} s{again}",
         out=out,
         steps=trained.steps,
         finished=trained.finished,
         images_seen=trained.steps * chosen.training.batch_size,
-        seconds=watch.seconds,
+        seconds=elapsed(),
     )
     if not trained.finished:
         raise typer.Exit(INTERRUPTED)

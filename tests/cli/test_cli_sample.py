@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import scorefield as sf
+
+QUICK = {"n": 5, "steps": 3}
+
+
+def test_the_ending_says_what_is_written(cli, here):
+    assert cli("sample", "grey", out="a.png", **QUICK).status == 0
+    assert Image.open("a.png").size == (32, 22)
+    assert cli("sample", "grey", out="a.npz", seed=7, **QUICK).status == 0
+    arrays = np.load("a.npz")
+    assert arrays["samples"].shape == (5, 1, 8, 8)
+    assert int(arrays["seed"]) == 7
+    assert arrays["indices"].tolist() == [0, 1, 2, 3, 4]
+    assert cli("sample", "colour", out="a", **QUICK).status == 0
+    assert len(list(Path("a").glob("*.png"))) == 5
+
+
+def test_samples_are_those_of_python_at_any_batch_size(cli, here):
+    cli("sample", "grey", out="all.npz", seed=3, **QUICK)
+    cli("sample", "grey", out="two.npz", seed=3, batch_size=2, **QUICK)
+    expected = sf.sample(sf.load("./grey"), 5, seed=3, steps=3).numpy()
+    assert np.abs(np.load("all.npz")["samples"] - expected).max() < 1e-5
+    assert np.abs(np.load("two.npz")["samples"] - expected).max() < 1e-5
+
+
+def test_json_is_one_object_and_nothing_else(cli, here):
+    outcome = cli("sample", "grey", "--json", out="a.npz", **QUICK)
+    told = json.loads(outcome.out)
+    assert outcome.err == ""
+    assert (told["n"], told["seed"], told["steps"], told["grid"], told["out"]) == (5, 0, 3, "logsnr", "a.npz")
+    assert told["nfe"] == 4  # three steps and the denoising
+
+
+@pytest.mark.parametrize(
+    ("options", "sampler"),
+    [
+        ({"sampler": "ancestral"}, "Ancestral(probability_flow=False)"),
+        ({"sampler": "reverse-diffusion"}, "ReverseDiffusion(probability_flow=False)"),
+        ({"sampler": "euler-maruyama"}, "EulerMaruyama(probability_flow=False)"),
+        ({"sampler": "heun"}, "Heun()"),
+        ({"sampler": "pc", "snr": 0.2}, str(sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(0.2)))),
+        ({"corrector": "langevin"}, str(sf.PredictorCorrector(sf.Ancestral(), sf.Langevin()))),
+    ],
+)
+def test_every_sampler_is_the_one_that_it_says(cli, here, options, sampler):
+    told = json.loads(cli("sample", "grey", "--json", out="a.npz", grid="uniform", **QUICK, **options).out)
+    assert told["sampler"] == sampler
+    assert told["grid"] == "uniform"
+
+
+def test_the_flow_takes_a_tolerance(cli, here):
+    loose, tight = (
+        json.loads(cli("sample", "grey", "--json", out="a.npz", n=2, sampler="ode", tol=tol).out)["nfe"]
+        for tol in (0.5, 1e-3)
+    )
+    assert loose < tight
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"sampler": "ode", "steps": 4}, "give --tol"),
+        ({"sampler": "ode", "grid": "uniform"}, "give --tol"),
+        ({"sampler": "ode", "corrector": "langevin"}, "give --tol"),
+        ({"tol": 0.1}, "give --steps"),
+        ({"snr": 0.2}, "give --corrector langevin"),
+        ({"sampler": "pc", "corrector": "none"}, "give --sampler reverse-diffusion"),
+        ({"sampler": "pc", "snr": 2}, "0 < snr < 1"),
+    ],
+)
+def test_an_option_without_effect_is_an_error(cli, here, options, remedy):
+    assert remedy in cli("sample", "grey", out="a.npz", **options).error
+
+
+def test_a_class_is_asked_for_by_its_number(cli, here):
+    for label in (0, 9):
+        assert cli("sample", "classes", out=f"{label}.npz", label=label, **QUICK).status == 0
+    assert not np.array_equal(np.load("0.npz")["samples"], np.load("9.npz")["samples"])
+    assert "expected 0 to 9" in cli("sample", "classes", out="a.npz", label=10).error
+    assert "model with 0 classes" in cli("sample", "grey", out="a.npz", label=1).error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 2, "--batch-size"),
+        (MemoryError(), 2, "--batch-size"),
+    ],
+)
+def test_what_was_made_before_an_interruption_is_kept(cli, here, monkeypatch, error, status, words):
+    real, calls = sf.api.sample, []
+
+    def third_fails(*arguments, **options):
+        calls.append(options["first"])
+        if len(calls) == 3:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(sf, "sample", third_fails)
+    outcome = cli("sample", "grey", out="a.npz", batch_size=2, **QUICK)
+    assert outcome.status == status
+    assert outcome.err.count("\n") == 1
+    assert words in outcome.err
+    assert "the 4 of 5 that were done are in a.npz" in outcome.err
+    expected = real(sf.load("./grey"), 4, steps=3).numpy()
+    assert np.abs(np.load("a.npz")["samples"] - expected).max() < 1e-5
