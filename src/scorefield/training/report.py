@@ -80,7 +80,7 @@ def reporting(settings: Training, start: int, folder: Path | None, console: Cons
             progress.start()
         yield Report(settings, start, progress, metrics, board)
     finally:
-        if progress is not None:
+        if progress is not None and progress.console.is_terminal:
             progress.stop()
         if board is not None:
             board.close()
