@@ -34,6 +34,9 @@ def test_the_share_of_the_likelihood_has_its_times_with_weight_one() -> None:
     torch.testing.assert_close(logsnr, expected, atol=2e-3, rtol=0)
     torch.testing.assert_close(t[250:], 1e-5 + (1 - 1e-5) * (torch.arange(750) + 0.5) / 750)
     assert bool((weight == 1).all())
+    _, weight = Objective(made, "likelihood", "uniform", 0.25)._times(u)
+    assert bool((weight[:250] == 1).all())
+    torch.testing.assert_close(weight[250:], likelihood_weight(made.sde, t[250:]))
     alone = Objective(made, "simple", "uniform", 1.0)._times(u)[0]
     torch.testing.assert_close(alone, sample_times(made.sde, u, "logsnr")[0])
 

@@ -71,6 +71,33 @@ def test_the_seed_decides_and_so_the_weights(tmp_path: Path) -> None:
     )
 
 
+def test_the_average_follows_the_weights_by_the_warmed_up_decay(tmp_path: Path) -> None:
+    train(*vectors("training.checkpoint_every=1", "training.ema=0.5"), tmp_path)
+    before, after = (load_file(path) for path in sorted((tmp_path / "state").iterdir()))
+    for name, tensor in after.items():
+        if name.startswith("average.") and "frequencies" not in name:
+            network = after[name.replace("average.", "network.")]
+            torch.testing.assert_close(tensor, 0.5 * before[name] + 0.5 * network)
+    train(*vectors("training.checkpoint_every=1", "training.ema=0.9"), tmp_path / "warm")
+    before, after = (load_file(path) for path in sorted((tmp_path / "warm" / "state").iterdir()))
+    name = "linear_in.weight"
+    expected = 11 / 20 * before[f"average.{name}"] + 9 / 20 * after[f"network.{name}"]
+    torch.testing.assert_close(after[f"average.{name}"], expected)
+
+
+def test_every_step_drops_out_other_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    real = torch.manual_seed
+
+    def record(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return real(seed)
+
+    monkeypatch.setattr(torch, "manual_seed", record)
+    train(*vectors())
+    assert len(set(seeds)) == 11  # the weights' and one a step
+
+
 def test_the_run_folder(tmp_path: Path) -> None:
     recipe, source = images("training.sample_every=3")
     done = train(recipe, source, tmp_path / "run", console=Console(file=(tmp_path / "log").open("w")))
