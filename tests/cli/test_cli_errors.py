@@ -31,6 +31,7 @@ def full_disk(*arguments: object) -> None:
         (["sample", "grey", "--out", "a.png", "--n", "0"], ["--n", "greater than or equal to 1", "0' given"]),
         (["sample", "grey", "--out", "a.png", "--seed", "-1"], ["--seed", "greater than or equal to 0"]),
         (["sample", "grey", "--out", "a.png", "--device", "gpu"], ["'gpu'", "give cpu or auto"]),
+        (["sample", "grey", "--out", "a.png", "--device", "meta"], ["'meta'", "give cpu or auto"]),
         (["sample", "grey", "--out", "a.png", "--device", "cuda:99"], ["'cuda:99'", "give cpu or auto"]),
         (["sample", "nowhere", "--out", "a.png"], ["no model nowhere", "checkpoint folder"]),
         (["sample", "grey", "--out", "a.gif"], [".gif", ".png"]),
@@ -106,6 +107,12 @@ def test_a_bug_keeps_its_traceback(cli, here, monkeypatch, error):
 
     monkeypatch.setattr(sf, "load", broken)
     with pytest.raises(type(error)):
+        cli("sample", "grey", out="a.png")
+
+
+def test_a_wrong_call_in_our_own_code_is_a_bug(cli, here, monkeypatch):
+    monkeypatch.setattr(sf, "load", lambda: None)
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
         cli("sample", "grey", out="a.png")
 
 

@@ -16,6 +16,7 @@ def test_decode_returns_what_was_encoded(cli, here):
     gap = np.abs(arrays["samples"] - x).max()
     assert gap < 1e-3
     assert abs(told["max_error"] - gap) < 1e-5
+    assert told["nfe"] > 6  # one step of the solver
     assert told["rms_error"] <= told["max_error"]
     assert "seed" not in arrays
 
