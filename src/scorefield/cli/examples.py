@@ -51,6 +51,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield recipes mnist",
         "scorefield recipes mnist model.channels=64 > wide.yaml",
     ),
+    "demo": (
+        "scorefield demo --out demo",
+        "scorefield demo --model mnist --seed 1 --out another --json",
+    ),
 }
 
 

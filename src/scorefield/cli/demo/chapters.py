@@ -20,8 +20,8 @@ def process(stage: Stage) -> Chapter:
     model, effort = stage.model, stage.effort
     sde, space, device = model.sde, model.space, sf.api.device_of(model)
     sampler, times = _predictor_corrector(), logsnr(model.sde, effort.steps)
-    wanted = torch.linspace(sde.T, 0, effort.frames, dtype=torch.float64)
-    shown = {int((times - t).abs().argmin()): float(t) for t in wanted[:-1]}
+    wanted = sde.T * torch.linspace(1, 0, effort.frames, dtype=torch.float64) ** 2
+    shown = sorted({int((times - t).abs().argmin()) for t in wanted[:-1]})
     noise = sf.Noise(stage.seed, range(effort.rows), device, "process")
     digits = stage.digits(effort.rows)
     x, s = space.to_model(digits.to(device)), times.new_zeros(())
@@ -118,6 +118,8 @@ def likelihood(stage: Stage) -> Chapter:
     means = {name: float(value.mean()) for name, value in bits.items()}
     spreads = {name: float(value.std()) for name, value in bits.items()}
     probe = float(errors["held-out digits"].mean())
+    ranked = torch.argsort(bits["held-out digits"])[:: max(1, len(digits) // 8)][:8]
+    names = tuple((f"{float(bits['held-out digits'][i]):.2f}", 1) for i in ranked)
     light, dark = (bits_chart(bits, errors, dark=dark) for dark in (False, True))
     digit, jumbled, noise = means.values()
     return Chapter(
@@ -137,9 +139,10 @@ r.bits_per_dim, r.bits_per_dim_error""",
                 "; ".join(f"{name}: {mean:.2f} bits per dimension" for name, mean in means.items()),
             ),
             Picture(
-                {"likelihood_images.png": plate(torch.cat([x[:8] for x in groups.values()]), len(digits[:8]))},
+                {"likelihood_images.png": plate(torch.cat([x[ranked] for x in groups.values()]), len(ranked))},
                 "Rows of digits, of their shuffled pixels, and of noise",
-                "Some of what was measured, in the order of the rows above.",
+                "Digits with the bits per pixel that each takes, their shuffled pixels, and noise.",
+                names,
             ),
         ),
         {
@@ -158,8 +161,9 @@ def codes(stage: Stage) -> Chapter:
     """Encoding and decoding, and what can be done in between."""
     model, effort = stage.model, stage.effort
     digits = stage.digits(effort.codes)
-    original = digits / 255
-    latent = sf.encode(model, digits, tol=effort.code_tol)
+    grain = sf.Noise(stage.seed, range(len(digits)), stream="grain").uniform(model.space.shape)
+    original = model.space.dequantize(digits, grain)
+    latent = sf.encode(model, original, tol=effort.code_tol)
     decoded = sf.decode(model, latent, tol=effort.code_tol).cpu()
     error = float((decoded - original).abs().max())
     scale = float(latent.std())
@@ -171,13 +175,14 @@ def codes(stage: Stage) -> Chapter:
     moved = sf.decode(model, torch.cat([path, warm]), tol=effort.tol)
     return Chapter(
         "Codes",
-        f"""<p>Run towards the noise, the same flow encodes an image as noise of the same shape, with standard deviation
-        {scale:.2f} over these codes; run back, it decodes. Nothing is lost: the largest difference of a pixel is
-        <b>{error:.0e}</b>, with brightness between 0 and 1. Between two codes lies an arc on which every point looks
-        like noise, so every point decodes to something like a digit. Codes shrunk towards zero decode to what is more
-        typical than the digit itself, codes made larger to what is less.</p>""",
+        f"""<p>Run towards the noise, the same flow encodes an image as noise of the same shape; over these codes it has
+        a standard deviation of {scale:.2f}. Run back, it decodes, and nothing is lost: no pixel differs by more than
+        <b>{_scientific(error)}</b>, with brightness between 0 and 1. Between two codes lies an arc on which every point
+        is as long as noise is, so every point decodes to something like a digit. Codes shrunk towards zero decode to
+        what is smoother than the digit itself, codes made larger to what is stranger.</p>""",
         f"""\
-z = sf.encode(model, digits, tol={effort.code_tol:g})
+x = model.space.dequantize(digits, torch.rand(digits.shape))
+z = sf.encode(model, x, tol={effort.code_tol:g})
 y = sf.decode(model, z, tol={effort.code_tol:g})
 a = torch.linspace(0, torch.pi / 2, {effort.between}).reshape(-1, 1, 1, 1)
 between = sf.decode(model, a.cos() * z[0] + a.sin() * z[1], tol={effort.tol:g})""",
@@ -277,3 +282,13 @@ def _known(value: Tensor | None) -> Tensor:
     if value is None:
         raise TypeError("a likelihood without bits per dimension, expected one of 8-bit images")
     return value.cpu()
+
+
+def _scientific(value: float) -> str:
+    """A number with one digit, in HTML.
+
+    >>> _scientific(0.00032)
+    '3 × 10<sup>−4</sup>'
+    """
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit} × 10<sup>{int(exponent)}</sup>".replace("-", "−")

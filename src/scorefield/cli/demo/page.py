@@ -1,6 +1,7 @@
 """The page: one HTML file with its style in it and pictures beside it, and nothing from elsewhere."""
 
 import html
+import json
 import textwrap
 from collections.abc import Sequence
 from importlib.resources import files
@@ -18,7 +19,7 @@ import torch
 import scorefield as sf
 from scorefield.data import open_data
 
-model = sf.load({stage.name!r})
+model = sf.load({json.dumps(stage.name)})
 digits = open_data("example:mnist").tensor()[:4]"""
     body = "\n".join(_chapter(chapter) for chapter in chapters)
     backward = f" and {evaluations.backward:,} backward" if evaluations.backward else ""
@@ -83,4 +84,5 @@ def _picture(picture: Picture) -> str:
     head = f'<div class="columns" style="grid-template-columns: repeat({count}, 1fr)">{names}</div>' if names else ""
     caption = f"<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
     image = f'<img src="{shown}" width="{width}" height="{height}" alt="{html.escape(picture.alt)}">'
-    return f"<figure>{head}<picture>{source}{image}</picture>{caption}</figure>"
+    wide = ' class="wide"' if width > 1.5 * height else ""
+    return f"<figure{wide}>{head}<picture>{source}{image}</picture>{caption}</figure>"
