@@ -112,3 +112,9 @@ def test_what_was_made_before_an_interruption_is_kept(cli, here, monkeypatch, er
     assert "the 4 of 5 that were done are in a.npz" in outcome.err
     expected = real(sf.load("./grey"), 4, steps=3).numpy()
     assert np.abs(np.load("a.npz")["samples"] - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("out", ["a.gif", "grey", "grey/model.json/a.png"])
+def test_what_could_not_be_written_is_not_sampled(cli, here, monkeypatch, out):
+    monkeypatch.setattr(sf, "sample", lambda *_, **__: pytest.fail("sampled"))
+    assert out in cli("sample", "grey", out=out).error
