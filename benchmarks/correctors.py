@@ -3,8 +3,8 @@
     python benchmarks/correctors.py --out benchmarks/records/DATE_correctors
 
 Gaussian data with a full covariance in three dimensions, so that the law of every sample is known exactly (no Monte
-Carlo). The error is |mean error| + |covariance error|/|covariance| at noise-to-signal ratio 0.1, from the exact marginal
-at ratio 20. With N evaluations the predictor alone takes N steps, predictor-corrector N/2.
+Carlo). The error is |mean error| + |covariance error|/|covariance| at noise-to-signal ratio 0.1, from the exact
+marginal at ratio 20. With N evaluations the predictor alone takes N steps, predictor-corrector N/2.
 """
 
 import argparse
@@ -83,9 +83,9 @@ def main():
     figure.savefig(out / "ve.png", dpi=110)
     text = (
         f"# Where a corrector helps and where it hurts\n\n{__doc__.split(chr(10), 5)[-1].strip()}\n\n"
-        "Bold: better than the predictor alone at the same number of evaluations. With the published snr 0.16 and the\n"
-        "exact score the corrector rarely pays for the predictor steps it costs; it pays at larger snr (0.3 to 0.7), and\n"
-        "most where a wrong score has left an error that the predictor alone would keep.\n\n"
+        "Bold: better than the predictor alone at the same number of evaluations. With the published snr 0.16 and\n"
+        "the exact score the corrector rarely pays for the predictor steps it costs; it pays at larger snr (0.3 to\n"
+        "0.7), and most where a wrong score has left an error that the predictor alone would keep.\n\n"
         "![VE](ve.png)\n" + "\n".join(lines) + "\n"
     )
     (out / "README.md").write_text(text)

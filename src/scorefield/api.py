@@ -153,7 +153,7 @@ def log_likelihood(
     exact: bool = False,
     seed: int = 0,
     batch_size: int = 64,
-    tol: float = 1e-5,
+    tol: float = 1e-3,
     prior: Density | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> LogLikelihood:
@@ -193,7 +193,7 @@ def log_likelihood(
 
 
 def encode(
-    model: ScoreModel, x: Shaped[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-5
+    model: ScoreModel, x: Shaped[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-4
 ) -> Float[Tensor, "n *data"]:
     """Latent codes of data along the probability flow: standard normal where the data are samples of the model."""
     prior = model.sde.prior
@@ -205,7 +205,7 @@ def encode(
 
 
 def decode(
-    model: ScoreModel, z: Float[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-5
+    model: ScoreModel, z: Float[Tensor, "n *data"], *, batch_size: int = 64, tol: float = 1e-4
 ) -> Float[Tensor, "n *data"]:
     """The data of latent codes: the inverse of `encode`."""
     model.space.check(z)

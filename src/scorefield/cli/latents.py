@@ -27,7 +27,7 @@ def encode(
     check: Annotated[
         bool, typer.Option("--check", help="Decode again, and report how far the data come back from themselves.")
     ] = False,
-    tol: TolOption = 1e-5,
+    tol: TolOption = 1e-4,
     split: SplitOption = "train",
     resize: ResizeOption = False,
     label: LabelOption = None,
@@ -81,7 +81,7 @@ def decode(
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Latent codes: the .npz of encode, or .npy.")],
     out: SamplesOption,
     n: FirstOption = None,
-    tol: TolOption = 1e-5,
+    tol: TolOption = 1e-4,
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",

@@ -37,7 +37,7 @@ def likelihood(
         typer.Option("--out", metavar="FILE", help="A .json, .csv or .npz with a row for each datum."),
     ] = None,
     seed: SeedOption = 0,
-    tol: TolOption = 1e-5,
+    tol: TolOption = 1e-3,
     split: SplitOption = "train",
     resize: ResizeOption = False,
     label: LabelOption = None,
