@@ -1,10 +1,11 @@
 # make demo  | the whole library in one page: demo/index.html
 # make test  | every test
 # make check | lint, format, types, import contracts
+# make docs  | the documentation: docs/_build/index.html
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 .venv/demo: pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -27,5 +28,9 @@ check: .venv/dev
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+docs: .venv/demo
+	$(PIP) --editable '.[docs]'
+	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build
