@@ -82,7 +82,7 @@ def main():
     figure.tight_layout()
     figure.savefig(out / "ve.png", dpi=110)
     text = (
-        f"# Where a corrector helps and where it hurts\n\n{__doc__.split(chr(10), 5)[-1].strip()}\n\n"
+        f"# Where a corrector helps and where it hurts\n\n{__doc__.split(chr(10) * 2)[2].strip()}\n\n"
         "Bold: better than the predictor alone at the same number of evaluations. With the published snr 0.16 and\n"
         "the exact score the corrector rarely pays for the predictor steps it costs; it pays at larger snr (0.3 to\n"
         "0.7), and most where a wrong score has left an error that the predictor alone would keep.\n\n"

@@ -3,7 +3,7 @@
 import torch
 
 from scorefield.exact import GaussianMixture
-from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
+from scorefield.sde import DDPM, EDM, SDE, SMLD, VE, VP, Cosine, LinearSDE, NormalPrior, RectifiedFlow, SubVP
 
 
 class OrnsteinUhlenbeck(LinearSDE):
@@ -16,6 +16,30 @@ class OrnsteinUhlenbeck(LinearSDE):
 
     def sigma(self, t):
         return torch.sqrt(-torch.expm1(-2 * t))
+
+
+class Diagonal(SDE):
+    """A general SDE, dx = -rate x dt + sqrt(2 rate) dw, with a rate for each coordinate."""
+
+    T = 4.0
+
+    def __init__(self, *rates):
+        self.rates = torch.tensor(rates, dtype=torch.float64)
+
+    @property
+    def prior(self):
+        return NormalPrior(1.0)
+
+    def drift(self, x, t):
+        return -self.rates * x
+
+    def diffusion(self, t):
+        return torch.sqrt(2 * self.rates)[None]
+
+    def law(self, t, mean, variance):
+        """Mean and variance at t of data N(mean, variance)."""
+        fade = torch.exp(-self.rates * t.reshape(-1, 1))
+        return fade * mean, fade**2 * variance + 1 - fade**2
 
 
 FIVE = [VE(), VP(), SubVP(), EDM(), RectifiedFlow()]

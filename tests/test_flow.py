@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from oracles import ALL, FIVE, correlated, double, mixture, name
+from oracles import ALL, FIVE, Diagonal, correlated, double, mixture, name
 
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.flow import ProbabilityFlow, decode, encode, log_likelihood
 from scorefield.noise import Noise
 from scorefield.score import ScoreFunction
-from scorefield.sde import DDPM, SDE, SMLD, VE, VP, NormalPrior
+from scorefield.sde import DDPM, SMLD, VE, VP
 from scorefield.space import DataSpace
 
 
@@ -117,42 +117,19 @@ def test_flow_samples_follow_the_data(sde):
     assert float((y.mean(0) - law.mean).abs().max()) < 0.06
 
 
-class Diagonal(SDE):
-    """dx = -rate x dt + sqrt(2 rate) dw, a rate for each coordinate."""
-
-    T = 5.0
-    rates = torch.tensor([0.5, 1.0], dtype=torch.float64)
-
-    @property
-    def prior(self):
-        return NormalPrior(1.0)
-
-    def drift(self, x, t):
-        return -self.rates * x
-
-    def diffusion(self, t):
-        return torch.sqrt(2 * self.rates)[None]
-
-
 def test_likelihood_under_a_general_sde():
     """The flow in plain time: N(m, V) data under an SDE with a diagonal diffusion."""
-    sde, m, variance = Diagonal(), torch.tensor([0.5, -1.0], dtype=torch.float64), 0.25
-
-    def law(t):
-        fade = torch.exp(-sde.rates * t.reshape(-1, 1))
-        return fade * m, fade**2 * variance + 1 - fade**2
+    sde, m, variance = Diagonal(0.5, 1.0), torch.tensor([0.5, -1.0], dtype=torch.float64), 0.25
 
     def score(x, t):
-        mean, spread = law(t)
+        mean, spread = sde.law(t, m, variance)
         return -(x - mean) / spread
 
     model = ScoreFunction(score, sde, DataSpace((2,)))
-    mean, spread = law(double(sde.T))
-    end = GaussianMixture(mean, variances=spread)
+    start, end = (GaussianMixture(mean, variances=v) for mean, v in (sde.law(t, m, variance) for t in ends(sde)))
     x = torch.tensor([[0.0, 0.0], [1.0, -0.5]], dtype=torch.float64)
-    mean, spread = law(double(sde.t_min))
-    exact = GaussianMixture(mean, variances=spread).log_prob(x)
-    torch.testing.assert_close(log_likelihood(model, x, prior=end, tol=1e-8).log_prob, exact, rtol=0, atol=1e-5)
+    likelihood = log_likelihood(model, x, prior=end, tol=1e-8)
+    torch.testing.assert_close(likelihood.log_prob, start.log_prob(x), rtol=0, atol=1e-5)
     torch.testing.assert_close(decode(model, encode(model, x, tol=1e-8), tol=1e-8), x, rtol=0, atol=1e-5)
 
 

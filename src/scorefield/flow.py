@@ -99,7 +99,9 @@ def log_likelihood(
         )
     slope = _with_divergence(flow.slope, probes, exact)
     with torch.no_grad():
-        z, divergence = solve(slope, flow.state(x, flow.start), flow.start, flow.end, tol=tol, integral_scale=float(dim))
+        z, divergence = solve(
+            slope, flow.state(x, flow.start), flow.start, flow.end, tol=tol, integral_scale=float(dim)
+        )
     latent = flow.data(z, flow.end)
     count = divergence.shape[1]
     parts = {

@@ -67,6 +67,8 @@ def test_the_bias_is_the_documented_one(sde):
     expected = (1 - math.sqrt(1 - rho**2)) / rho
     spread = (1 - rho**2) / (2 * rho) * math.log((1 + rho) / (1 - rho))
     alpha, sigma = float(sde.alpha(times[-1])), float(sde.sigma(times[-1]))
+    assert float(mean[0]) == pytest.approx(alpha)  # the known part has the law of its time
+    assert float(variance[0, 0]) == pytest.approx(sigma**2)
     assert float(mean[1]) / alpha == pytest.approx(expected, rel=0.02)
     assert (float(variance[1, 1]) - sigma**2) / alpha**2 == pytest.approx(spread, rel=0.03)
     assert expected < 0.75 * rho

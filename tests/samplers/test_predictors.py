@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from oracles import FIVE, correlated, double, mixture, name
+from oracles import FIVE, Diagonal, correlated, double, mixture, name
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
 from scorefield.samplers import Ancestral, EulerMaruyama, Heun, ReverseDiffusion, run
 from scorefield.score import ScoreFunction
-from scorefield.sde import DDPM, SDE, SMLD, VE, VP, NormalPrior, RectifiedFlow
+from scorefield.sde import DDPM, SMLD, VE, VP, RectifiedFlow
 from scorefield.space import DataSpace
 from scorefield.testing import law_error, propagate
 from scorefield.times import logsnr, uniform
@@ -128,47 +128,27 @@ def test_any_shape(sde, shape):
         assert torch.isfinite(y).all()
 
 
-class Diagonal(SDE):
-    """A general SDE: Ornstein–Uhlenbeck with a rate and a diffusion of its own for each coordinate."""
-
-    T = 4.0
-    rates = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-
-    @property
-    def prior(self):
-        return NormalPrior(1.0)
-
-    def drift(self, x, t):
-        return -self.rates * x
-
-    def diffusion(self, t):
-        return torch.sqrt(2 * self.rates)[None]
-
-
 def test_a_general_sde_with_diagonal_diffusion():
     """Data N(m, 0.3²): the law at t is Gaussian coordinate by coordinate; Euler–Maruyama brings it back, order 1."""
-    sde, m, variance = Diagonal(), torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64), 0.09
+    sde, m, variance = Diagonal(0.5, 1.0, 2.0), torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64), 0.09
 
     def score(x, t):
-        fade = torch.exp(-sde.rates * t)
-        return -(x - fade * m) / (fade**2 * variance + 1 - fade**2)
+        mean, spread = sde.law(t, m, variance)
+        return -(x - mean) / spread
 
     model = ScoreFunction(score, sde, DataSpace((3,)))
     for flow in (False, True):
         errors = []
-        for steps in (100, 200, 400):
+        for steps in (200, 400):
             times = uniform(sde, steps, end=0.05)
-            fade = torch.exp(-sde.rates * times[0])
-            start = GaussianMixture((fade * m)[None], covariances=torch.diag(fade**2 * variance + 1 - fade**2)[None])
-            mean, covariance = propagate(EulerMaruyama(flow), model, times, start)
-            fade = torch.exp(-sde.rates * times[-1])
-            exact = torch.diag(fade**2 * variance + 1 - fade**2)
-            errors.append(float((mean - fade * m).norm() + (covariance - exact).norm()))
-        assert math.log2(errors[1] / errors[2]) == pytest.approx(1, abs=0.15)
+            (start, spread), (exact, exact_spread) = (sde.law(t, m, variance) for t in times[[0, -1]])
+            mean, covariance = propagate(EulerMaruyama(flow), model, times, GaussianMixture(start, variances=spread))
+            errors.append(float((mean - exact[0]).norm() + (covariance - torch.diag(exact_spread[0])).norm()))
+        assert math.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.15)
 
 
 def test_predictors_say_when_they_need_a_linear_sde():
-    model = ScoreFunction(lambda x, t: -x, Diagonal(), DataSpace((3,)))
+    model = ScoreFunction(lambda x, t: -x, Diagonal(0.5, 1.0, 2.0), DataSpace((3,)))
     x = torch.zeros(1, 3, dtype=torch.float64)
     for predictor in (ReverseDiffusion(), Ancestral(), Heun()):
         with pytest.raises(TypeError, match=f"{name(predictor)} needs a linear SDE.*use EulerMaruyama"):
