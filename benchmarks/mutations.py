@@ -40,7 +40,7 @@ SLIPS = [
     ("denoised: the sign of F", "score.py", "return q / m, -sde.sigma(t) / m", "return q / m, sde.sigma(t) / m", TEST_SCORE),
     ("v: alpha and sigma exchanged", "score.py", "return -sigma / n, alpha / n", "return -alpha / n, sigma / n", TEST_SCORE),
     ("EDM: input scale without the data's deviation", "score.py", "return 1 / torch.hypot(sde.alpha(t) * self.data_std, sde.sigma(t))", "return 1 / torch.hypot(sde.alpha(t), sde.sigma(t))", TEST_SCORE),
-    ("mixture: posterior without log-determinant", "exact.py", "(y * y / variances + torch.log(variances)).sum(-1)", "(y * y / variances).sum(-1)", TEST_SCORE),
+    ("mixture: posterior without log-determinant", "exact.py", "(y * y / variances + torch.log(variances)).sum(-1)", "(y * y / variances).sum(-1)", "test_exact.py"),
     ("angle form: sine and cosine exchanged", "flow_variable.py", "expand(torch.cos(u), z) * noise - expand(torch.sin(u) / self.data_std, z)", "expand(torch.sin(u), z) * noise - expand(torch.cos(u) / self.data_std, z)", TEST_FLOW),
     ("angle form: log-SNR halved", "flow_variable.py", "self.sde.time(2 * (torch.log(", "self.sde.time(1 * (torch.log(", TEST_FLOW),
     ("angle form: volume upside down", "flow_variable.py", "math.log(math.hypot(*self._ends(self.sde.T)) / math.hypot(*self._ends(self.sde.t_min)))", "math.log(math.hypot(*self._ends(self.sde.t_min)) / math.hypot(*self._ends(self.sde.T)))", TEST_FLOW),
