@@ -16,20 +16,20 @@ Pixels = UInt8[np.ndarray, "rows columns channels"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of everything; the defaults are some 40,000 network evaluations."""
+    """How much of everything; the defaults cost some 40,000 network evaluations of one image."""
 
     samples: int = 64
     steps: int = 60
-    tol: float = 1e-3
+    tol: float = 1e-2
     rows: int = 5
     frames: int = 12
-    likelihoods: int = 12
+    likelihoods: int = 10
     probes: int = 4
     codes: int = 8
-    code_tol: float = 1e-5
+    code_tol: float = 1e-4
     between: int = 9
     completions: int = 8
-    inpainting_steps: int = 150
+    inpainting_steps: int = 100
 
 
 @dataclass(frozen=True)
