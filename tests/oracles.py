@@ -1,5 +1,7 @@
 """What many tests share: the SDEs under test and laws with closed forms."""
 
+import math
+
 import torch
 
 from scorefield.exact import GaussianMixture
@@ -48,6 +50,11 @@ ALL = [*FIVE, Cosine(), DDPM(), SMLD(), OrnsteinUhlenbeck()]
 
 def name(value: object) -> str:
     return type(value).__name__
+
+
+def middle(sde, steps):
+    """A grid over noise-to-signal ratios from 20 to 0.1, equal in log-SNR."""
+    return sde.time(torch.linspace(-2 * math.log(20), -2 * math.log(0.1), steps + 1, dtype=torch.float64))
 
 
 def double(value: float) -> torch.Tensor:

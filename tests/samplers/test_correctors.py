@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from oracles import FIVE, correlated, double, name
-from test_predictors import middle
+from oracles import FIVE, correlated, double, middle, name
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise

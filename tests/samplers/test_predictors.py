@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles import FIVE, Diagonal, correlated, double, mixture, name
+from oracles import FIVE, Diagonal, correlated, double, middle, mixture, name
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
@@ -24,11 +24,6 @@ PREDICTORS = [
     (Ancestral(probability_flow=True), 1),
     (Heun(), 2),
 ]
-
-
-def middle(sde, steps):
-    """A grid over noise-to-signal ratios from 20 to 0.1, equal in log-SNR."""
-    return sde.time(torch.linspace(-2 * math.log(20), -2 * math.log(0.1), steps + 1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("sde", FIVE, ids=name)
