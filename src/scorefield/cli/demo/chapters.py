@@ -128,8 +128,8 @@ def likelihood(stage: Stage) -> Chapter:
         takes <b>{digit:.2f} ± {spreads["held-out digits"]:.2f} bits per pixel</b> (mean and spread of {len(digits)}),
         out of 8 that it takes to store it. The same pixels shuffled take {jumbled:.2f}: it is their order that the
         model knows. Uniform noise takes {noise:.2f}, worse than 8, for it is nothing like a digit.</p>
-        <p>The divergence along the flow is estimated with {effort.probes} random probes for each image. Their standard
-        error, {probe:.3f} bits per pixel for a digit, is the bar at each dot.</p>""",
+        <p>The divergence along the flow is estimated with {effort.probes} random probes for each image. For a digit
+        their standard error is {probe:.3f} bits per pixel, less than the width of a dot.</p>""",
         f"""\
 r = sf.log_likelihood(model, digits, probes={effort.probes}, tol={effort.tol:g}, seed={stage.seed})
 r.bits_per_dim, r.bits_per_dim_error""",
@@ -137,6 +137,7 @@ r.bits_per_dim, r.bits_per_dim_error""",
             Picture(
                 {"likelihood.png": light, "likelihood_dark.png": dark},
                 "; ".join(f"{name}: {mean:.2f} bits per dimension" for name, mean in means.items()),
+                "A dot is an image, with the standard error of its probes; below are mean and spread.",
             ),
             Picture(
                 {"likelihood_images.png": plate(torch.cat([x[ranked] for x in groups.values()]), len(ranked))},
