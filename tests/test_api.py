@@ -1,5 +1,6 @@
 """The library as a user has it: units, seeds, shapes, batch sizes, results that add up."""
 
+import copy
 import math
 
 import pytest
@@ -138,10 +139,24 @@ def test_errors_are_one_line_with_a_remedy():
         ),
         (lambda: sf.sample(model, 1, label=2), "label given to ExactModel, which takes none"),
         (lambda: sf.log_likelihood(model, torch.zeros(1, 1, 4, 4), probes=0), "0 probes"),
+        (lambda: sf.log_likelihood(model, torch.zeros(0, 1, 4, 4)), "0 data, expected 1 or more"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_inputs_follow_the_weights():
+    """float64 data into a float32 network, and the other way round."""
+    model = sf.fit(torch.randn(64, 2, generator=torch.Generator().manual_seed(0)), steps=1)
+    for network, given in ((model, torch.float64), (copy.deepcopy(model).double(), torch.float32)):
+        x = torch.zeros(2, 2, dtype=given)
+        expected = next(network.parameters()).dtype
+        assert sf.encode(network, x, tol=1e-2).dtype == expected
+        assert sf.decode(network, x, tol=1e-2).dtype == expected
+        assert sf.log_likelihood(network, x, tol=1e-1).log_prob.dtype == expected
+        assert sf.inpaint(network, x, torch.tensor([True, False]), steps=2).dtype == expected
+        assert sf.sample(network, 2, steps=2).dtype == expected
 
 
 def test_fit_learns_a_law():

@@ -164,15 +164,17 @@ def log_likelihood(
     """
     space = model.space
     space.check(x)
+    _positive(len(x), "data")
     quantized = space.quantized(x)
     probes = _positive(probes, "probes")
     results = []
     with count_evaluations(model) as evaluations:
         for batch in batches(range(len(x)), batch_size):
-            part = x[batch.start : batch.stop].to(device_of(model))
-            noise = Noise(seed, batch, part.device, "likelihood")
-            data = space.dequantize(part, noise.uniform(space.shape)) if quantized else part
-            y = space.to_model(data)
+            part, noise = (
+                x[batch.start : batch.stop].to(device_of(model)),
+                Noise(seed, batch, device_of(model), "likelihood"),
+            )
+            y = _place(model, space.to_model(space.dequantize(part, noise.uniform(space.shape)) if quantized else part))
             signs = None if exact else noise.rademacher((probes, *space.shape), y.dtype)
             results.append(flow.log_likelihood(model, y, signs, prior=prior, tol=tol))
             if callback is not None:
@@ -198,7 +200,7 @@ def encode(
     """Latent codes of data along the probability flow: standard normal where the data are samples of the model."""
     prior = model.sde.prior
     parts = [
-        prior.standardize(flow.encode(model, model.space.to_model(part.to(device_of(model))), tol=tol))
+        prior.standardize(flow.encode(model, _place(model, model.space.to_model(part)), tol=tol))
         for part in torch.split(x, _positive(batch_size, "batch size"))
     ]
     return torch.cat(parts)
@@ -211,7 +213,7 @@ def decode(
     model.space.check(z)
     prior = model.sde.prior
     parts = [
-        flow.decode(model, prior.sample(part.to(device_of(model))), tol=tol)
+        flow.decode(model, _place(model, prior.sample(part)), tol=tol)
         for part in torch.split(z, _positive(batch_size, "batch size"))
     ]
     return model.space.to_data(torch.cat(parts))
@@ -241,14 +243,14 @@ def inpaint(
         raise ValueError(
             f"mask of shape {tuple(known.shape)}, expected one that broadcasts to the images' {tuple(images.shape)}"
         ) from None
-    y = model.space.to_model(images)
+    y = _place(model, model.space.to_model(images))
 
     def sampler_of(rows: Tensor) -> Sampler:
-        return Replacement(sampler or Ancestral(), Mask(mask[rows].to(device_of(model))), y[rows].to(device_of(model)))
+        return Replacement(sampler or Ancestral(), Mask(mask[rows].to(y.device)), y[rows])
 
     completed = _conditional(model, len(images), n, sampler_of, seed, steps, grid, batch_size, callback)
     original = images / (model.space.levels - 1) if model.space.quantized(images) and model.space.levels else images
-    return torch.where(mask[:, None], original[:, None].to(completed), completed)
+    return torch.where(mask[:, None].to(completed.device), original[:, None].to(completed), completed)
 
 
 def colorize(
@@ -270,10 +272,10 @@ def colorize(
     channels = model.space.shape[0]
     if len(model.space.shape) != 3 or channels < 2:
         raise ValueError(f"colorize with a model of data {model.space.shape}, expected images of 2 or more channels")
-    y = model.space.to_model(grey.expand(-1, channels, -1, -1))
+    y = _place(model, model.space.to_model(grey.expand(-1, channels, -1, -1)))
 
     def sampler_of(rows: Tensor) -> Sampler:
-        return Replacement(sampler or Ancestral(), Grey(), y[rows].to(device_of(model)))
+        return Replacement(sampler or Ancestral(), Grey(), y[rows])
 
     return _conditional(model, len(grey), n, sampler_of, seed, steps, grid, batch_size, callback)
 
@@ -306,7 +308,7 @@ def _generate(
     callback: Callback | None,
 ) -> Tensor:
     """One batch in model units, from the prior's noise."""
-    x = model.sde.prior.sample(noise.normal(model.space.shape, torch.get_default_dtype()))
+    x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
     if isinstance(sampler, flow.ProbabilityFlow):
         return sampler.sample(model, x)
     times = time_grid(model, steps, grid)
@@ -323,7 +325,17 @@ def time_grid(model: ScoreModel, steps: int, grid: GridName) -> Grid:
 
 def device_of(model: ScoreModel) -> torch.device:
     """Where the model's weights live; the CPU for one that has none."""
-    return next((p.device for p in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    return _weight(model).device
+
+
+def _weight(model: ScoreModel) -> Tensor:
+    """A weight of the model, which tells device and dtype."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0))
+
+
+def _place(model: ScoreModel, y: Tensor) -> Tensor:
+    """`y` in the device and dtype of the model's weights; as it is where there are none."""
+    return next((y.to(p) for p in model.parameters()), y)
 
 
 def batches(indices: range, batch_size: int) -> Iterator[range]:

@@ -66,9 +66,9 @@ class GaussianMixture:
         """The number of coordinates."""
         return math.prod(self.shape)
 
-    def to(self, dtype: torch.dtype) -> "GaussianMixture":
-        """The same law in another precision."""
-        return self._with(self.means.to(dtype), self.variances.to(dtype))
+    def to(self, where: torch.dtype | torch.device | str) -> "GaussianMixture":
+        """The same law in another precision, or on another device."""
+        return self._with(self.means.to(where), self.variances.to(where))
 
     def perturbed(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
         """The law of alpha x + sigma z, for scalar alpha and sigma."""
@@ -76,8 +76,8 @@ class GaussianMixture:
 
     def _with(self, means: Tensor, variances: Tensor) -> "GaussianMixture":
         law = GaussianMixture(means.reshape(-1, *self.shape), variances=variances.reshape(-1, *self.shape))
-        law.basis = None if self.basis is None else self.basis.to(means.dtype)
-        law.log_weights = self.log_weights.to(means.dtype)
+        law.basis = None if self.basis is None else self.basis.to(means)
+        law.log_weights = self.log_weights.to(means)
         return law
 
     def rotate(self, y: Float[Tensor, "batch components dim"]) -> Float[Tensor, "batch components dim"]:
@@ -120,7 +120,7 @@ class GaussianMixture:
     def covariance(self) -> Float[Tensor, "dim dim"]:
         """The covariance of the mixture, over flattened data."""
         weights, offset = self.log_weights.exp(), self.means - self.mean.flatten()
-        basis = torch.eye(self.dim, dtype=self.means.dtype)[None] if self.basis is None else self.basis
+        basis = torch.eye(self.dim).to(self.means)[None] if self.basis is None else self.basis
         within = torch.einsum("k,kde,ke,kfe->df", weights, basis.expand(len(weights), -1, -1), self.variances, basis)
         return within + torch.einsum("k,kd,ke->de", weights, offset, offset)
 
