@@ -19,7 +19,7 @@ class Effort:
     """How much of everything; the defaults cost some 40,000 network evaluations of one image."""
 
     samples: int = 64
-    steps: int = 60
+    steps: int = 80
     tol: float = 1e-2
     rows: int = 5
     frames: int = 12
@@ -29,7 +29,7 @@ class Effort:
     code_tol: float = 1e-4
     between: int = 9
     completions: int = 8
-    inpainting_steps: int = 100
+    inpainting_steps: int = 50
 
 
 @dataclass(frozen=True)

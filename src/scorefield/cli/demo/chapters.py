@@ -19,7 +19,7 @@ def process(stage: Stage) -> Chapter:
     """The SDE from data to noise, and its reverse from that noise to other data."""
     model, effort = stage.model, stage.effort
     sde, space, device = model.sde, model.space, sf.api.device_of(model)
-    sampler, times = _predictor_corrector(), logsnr(model.sde, effort.steps)
+    sampler, times = _predictor_corrector(), logsnr(model.sde, 2 * effort.steps)
     wanted = sde.T * torch.linspace(1, 0, effort.frames, dtype=torch.float64) ** 2
     shown = sorted({int((times - t).abs().argmin()) for t in wanted[:-1]})
     noise = sf.Noise(stage.seed, range(effort.rows), device, "process")
@@ -42,7 +42,7 @@ def process(stage: Stage) -> Chapter:
         "Data to noise, and back",
         f"""<p>A stochastic differential equation carries five handwritten digits to pure noise: nothing is learned
         here. Its reverse needs one function, the <em>score</em>, the gradient of the log-density of the perturbed
-        digits at every time; this is what the network has learned. A predictor–corrector of {effort.steps} steps
+        digits at every time; this is what the network has learned. A predictor–corrector of {2 * effort.steps} steps
         starts from the very noise in which the first strip ends. It arrives at digits, but not at the same ones: a
         noise process forgets.</p>""",
         """\
@@ -118,7 +118,8 @@ def likelihood(stage: Stage) -> Chapter:
     means = {name: float(value.mean()) for name, value in bits.items()}
     spreads = {name: float(value.std()) for name, value in bits.items()}
     probe = float(errors["held-out digits"].mean())
-    ranked = torch.argsort(bits["held-out digits"])[:: max(1, len(digits) // 8)][:8]
+    spaced = torch.linspace(0, len(digits) - 1, min(8, len(digits))).round().long()
+    ranked = torch.argsort(bits["held-out digits"])[spaced]
     names = tuple((f"{float(bits['held-out digits'][i]):.2f}", 1) for i in ranked)
     light, dark = (bits_chart(bits, errors, dark=dark) for dark in (False, True))
     digit, jumbled, noise = means.values()
@@ -214,14 +215,17 @@ def inpainting(stage: Stage) -> Chapter:
     height, width = model.space.shape[1:]
     n, shown = effort.completions, min(effort.completions, 6)
     halves = hole(f"0,{height // 2},{width},{height - height // 2}", (height, width))
-    sparse = hole("0.85", (height, width), stage.seed)
+    sparse = hole("0.75", (height, width), stage.seed)
+    sampler = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
     pictures, facts = [], {}
     for name, known, first, caption in (
         ("half", halves, 2, "The lower half is hidden."),
-        ("pixels", sparse, 20, "All but 15 in 100 pixels are hidden."),
+        ("pixels", sparse, 20, "Three of four pixels are hidden."),
     ):
         digits = stage.digits(4, first)
-        y = sf.inpaint(model, digits, known, n=n, steps=effort.inpainting_steps, seed=stage.seed, batch_size=32).cpu()
+        y = sf.inpaint(
+            model, digits, known, n=n, sampler=sampler, steps=effort.inpainting_steps, seed=stage.seed, batch_size=32
+        ).cpu()
         truth = digits / 255
         mean, std = y.mean(1), y.std(1)
         rows = torch.cat(
@@ -240,14 +244,15 @@ def inpainting(stage: Stage) -> Chapter:
     return Chapter(
         "What is hidden",
         f"""<p>The model was never trained to fill in anything. Known pixels are put back at every step, with the noise
-        that belongs to it, and the rest follows. Where the known half leaves room, completions differ: a hidden pixel
+        that belongs to it, and a strong corrector lets the rest take notice. Where the known half leaves room, completions differ: a hidden pixel
         has a standard deviation of {facts["spread_half"]:.2f} over {n} completions, and the picture of it shows where
         the model is unsure. What was known comes back as it was (largest difference:
         {max(facts["kept_error_half"], facts["kept_error_pixels"]):.0g}).</p>""",
         f"""\
 known = torch.ones({height}, {width}, dtype=torch.bool)
 known[{height // 2}:] = False
-y = sf.inpaint(model, digits, known, n={n}, steps={effort.inpainting_steps}, seed={stage.seed})
+pc = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
+y = sf.inpaint(model, digits, known, n={n}, sampler=pc, steps={effort.inpainting_steps}, seed={stage.seed})
 mean, spread = y.mean(1), y.std(1)""",
         pictures,
         facts,
