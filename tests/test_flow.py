@@ -167,3 +167,11 @@ def test_the_mean_of_the_data_is_not_a_blind_spot():
     exact = model.marginal(double(1e-5)).log_prob(x)
     assert float(result.log_prob) == pytest.approx(float(exact), abs=1e-4)
     assert math.isfinite(float(exact))
+
+
+def test_likelihood_under_inference_mode():
+    law = mixture(2)
+    model, x = ExactModel(VP(), law), data(law, 2)
+    expected = log_likelihood(model, x, tol=1e-3).log_prob
+    with torch.inference_mode():
+        assert torch.equal(log_likelihood(model, x.clone(), tol=1e-3).log_prob, expected)

@@ -50,3 +50,7 @@ def test_laws():
 
 def test_dtype_only_rounds():
     assert torch.equal(Noise(0, [3]).normal((4,), torch.float64).float(), Noise(0, [3]).normal((4,)))
+
+
+def test_a_seed_is_its_value():
+    assert torch.equal(Noise(True, [0]).normal((4,)), Noise(1, [0]).normal((4,)))

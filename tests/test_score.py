@@ -202,6 +202,8 @@ def test_label_reaches_the_network():
     assert float(model.noise(x, t).sum()) == 0
     with pytest.raises(ValueError, match="label 3, expected 0 to 2"):
         model.given(label=3)
+    with pytest.raises(ValueError, match="2 labels for a batch of 3"):
+        model.given(label=torch.tensor([1, 2])).noise(torch.zeros(3, 2), t)
     unconditional = NetworkModel(Labelled(), VP(), DataSpace((2,)), NoisePrediction(), ContinuousTime())
     with pytest.raises(ValueError, match="0 classes"):
         unconditional.given(label=0)

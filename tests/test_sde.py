@@ -171,3 +171,6 @@ def test_bad_tables_are_refused():
         DDPM(steps=20)
     with pytest.raises(ValueError, match="at least 2"):
         SMLD(steps=1)
+    for make in (lambda: VE(50.0, 0.01), lambda: VP(beta_max=-0.1), lambda: EDM(sigma_min=0.0)):
+        with pytest.raises(ValueError, match="expected 0 < "):
+            make()

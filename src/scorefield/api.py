@@ -92,7 +92,7 @@ def sample(
     seed: int = 0,
     sampler: Sampler | flow.ProbabilityFlow | None = None,
     steps: int = STEPS,
-    grid: GridName = "logsnr",
+    grid: GridName | None = None,
     batch_size: int = 64,
     first: int = 0,
     label: int | None = None,
@@ -127,7 +127,8 @@ class LogLikelihood:
     `log_prob` (n,) in nats: the log-density in data units of float data; for uint8 data the log-probability of the
     integers, bounded from below by uniform dequantization, and `bits_per_dim` (n,), None for float data.
     `standard_error` (n,) in nats is that of the probes: 0 for an exact trace, NaN for one probe. `parts` add up to
-    `log_prob`. `nfe` and `nfe_backward` are network evaluations per datum.
+    `log_prob`. `nfe` and `nfe_backward` are network evaluations per datum; a batch goes on until its last
+    datum is done.
     """
 
     log_prob: Float[Tensor, "n"]
@@ -228,7 +229,7 @@ def inpaint(
     seed: int = 0,
     sampler: Sampler | None = None,
     steps: int = 4 * STEPS,
-    grid: GridName = "logsnr",
+    grid: GridName | None = None,
     batch_size: int = 64,
     callback: Callback | None = None,
 ) -> Float[Tensor, "batch n *data"]:
@@ -261,7 +262,7 @@ def colorize(
     seed: int = 0,
     sampler: Sampler | None = None,
     steps: int = 4 * STEPS,
-    grid: GridName = "logsnr",
+    grid: GridName | None = None,
     batch_size: int = 64,
     callback: Callback | None = None,
 ) -> Float[Tensor, "batch n channel height width"]:
@@ -272,6 +273,10 @@ def colorize(
     channels = model.space.shape[0]
     if len(model.space.shape) != 3 or channels < 2:
         raise ValueError(f"colorize with a model of data {model.space.shape}, expected images of 2 or more channels")
+    if len(set(model.space.scale)) > 1:
+        raise ValueError("colorize with a model whose channels have units of their own: grey is their mean in one unit")
+    if grey.ndim != 4 or grey.shape[1] != 1:
+        raise ValueError(f"grey images of shape {tuple(grey.shape)}, expected (batch, 1, height, width)")
     y = _place(model, model.space.to_model(grey.expand(-1, channels, -1, -1)))
 
     def sampler_of(rows: Tensor) -> Sampler:
@@ -287,7 +292,7 @@ def _conditional(
     sampler_of: Callable[[Tensor], Sampler],
     seed: int,
     steps: int,
-    grid: GridName,
+    grid: GridName | None,
     batch_size: int,
     callback: Callback | None,
 ) -> Tensor:
@@ -303,7 +308,7 @@ def _generate(
     model: ScoreModel,
     sampler: Sampler | flow.ProbabilityFlow | None,
     steps: int,
-    grid: GridName,
+    grid: GridName | None,
     noise: Noise,
     callback: Callback | None,
 ) -> Tensor:
@@ -316,8 +321,10 @@ def _generate(
     return run(sampler or Ancestral(), model, x, times, noise=noise, denoise=denoise, callback=callback)
 
 
-def time_grid(model: ScoreModel, steps: int, grid: GridName) -> Grid:
-    """The grid of that name for the model's SDE."""
+def time_grid(model: ScoreModel, steps: int, grid: GridName | None) -> Grid:
+    """The grid of that name for the model's SDE; by default "logsnr", and "uniform" for SDEs without a log-SNR."""
+    if grid is None:
+        grid = "logsnr" if isinstance(model, Denoiser) else "uniform"
     if grid not in GRIDS:
         raise ValueError(f"grid {grid!r}, expected one of {', '.join(GRIDS)}")
     return GRIDS[grid](model.sde, steps)

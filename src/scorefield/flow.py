@@ -63,6 +63,10 @@ class ProbabilityFlow:
 
     tol: float = 1e-2
 
+    def __post_init__(self) -> None:
+        if not self.tol > 0:
+            raise ValueError(f"ProbabilityFlow with tolerance {self.tol}, expected a positive number")
+
     @torch.no_grad()
     def sample(self, model: ScoreModel, x: Data) -> Data:
         """x_T to data in model units, with a denoising evaluation at the end where the SDE is linear."""
@@ -129,13 +133,13 @@ def _with_divergence(slope: Callable[[Tensor, Tensor], Tensor], probes: Tensor, 
     directions = probes.unbind(1)
 
     def with_divergence(u: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            dz = slope(u, z)
-        products = [
-            sum_data(torch.autograd.grad(dz, z, e, retain_graph=i < len(directions) - 1)[0] * e)
-            for i, e in enumerate(directions)
-        ]
+        with torch.inference_mode(False), torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            dz = slope(u.clone(), z)
+            products = [
+                sum_data(torch.autograd.grad(dz, z, e.clone(), retain_graph=i < len(directions) - 1)[0] * e)
+                for i, e in enumerate(directions)
+            ]
         traces = torch.stack(products, 1)
         return dz.detach(), traces.sum(1, keepdim=True) if exact else traces
 

@@ -114,14 +114,18 @@ class NetworkModel(Denoiser):
         self.label: Tensor | int | None = None
         end = torch.tensor(sde.T, dtype=torch.float64, device="cpu")
         p, q = parameterization.target(sde, end)
-        self._singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
+        self.singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
+        """Whether the output says nothing about the data at T."""
 
     def forward(self, x: Data, t: Time) -> Data:
         """The network's output F: one evaluation."""
         scale = self.parameterization.input_scale(self.sde, t)
         c = self.time_label(self.sde, t).to(device=x.device, dtype=x.dtype).expand(len(x))
         y = x if scale is None else expand(scale, x) * x
-        label = None if self.label is None else torch.as_tensor(self.label, device=x.device).expand(len(x))
+        label = None if self.label is None else torch.as_tensor(self.label, device=x.device)
+        if label is not None and label.ndim and len(label) != len(x):
+            raise ValueError(f"{len(label)} labels for a batch of {len(x)}: bind one label, or one for each of a batch")
+        label = None if label is None else label.expand(len(x))
         output: Tensor = self.network(y, c, label)
         return output
 
@@ -145,9 +149,9 @@ class NetworkModel(Denoiser):
         return expand(skip, x) * x + expand(out, x) * output
 
     def _refuse(self, t: Time, view: str) -> None:
-        if self._singular and bool((t == self.sde.T).any()):
+        if self.singular and bool((self.sde.alpha(t) < 1e-7).any()):
             raise ValueError(
-                f"{view} at t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
+                f"{view} near t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
                 f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, "
                 "data or edm parameterization, or start below T"
             )

@@ -12,6 +12,7 @@ time. The block depends on the shape of a draw alone, which keeps the stream ind
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -26,7 +27,7 @@ def key(seed: int, *names: int | str) -> int:
     >>> key(0, "training", 1) == key(0, "training", 1) != key(0, "training", 2)
     True
     """
-    digest = hashlib.blake2b(repr((seed, *names)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr((operator.index(seed), *names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Data = Float[Tensor, "batch *data"]
+Instant = Float[Tensor, ""]
 Time = Float[Tensor, ""] | Float[Tensor, "batch"]
 
 

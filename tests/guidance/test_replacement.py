@@ -74,6 +74,26 @@ def test_the_bias_is_the_documented_one(sde):
     assert expected < 0.75 * rho
 
 
+def test_the_known_part_is_right_when_the_predictor_sees_it():
+    """A corrector moves it; it is replaced before the predictor looks."""
+    seen = []
+
+    class Watching(Ancestral):
+        def step(self, model, x, t, s, noise):
+            seen.append(x[:, 0])
+            return super().step(model, x, t, s, noise)
+
+    model = ExactModel(VE(), correlated(2))
+    sampler = PredictorCorrector(Watching(), Langevin(0.3, steps=3))
+    known = torch.full((4000, 2), 0.3, dtype=torch.float64)
+    sampler = Replacement(sampler, Mask(torch.tensor([True, False])), known)
+    t = double(0.5)
+    sampler.step(model, torch.zeros(4000, 2, dtype=torch.float64), t, double(0.45), Noise(0, range(4000)))
+    sigma = float(VE().sigma(t))
+    assert float(seen[0].mean()) == pytest.approx(0.3, abs=5 * sigma / 4000**0.5)
+    assert float(seen[0].std()) == pytest.approx(sigma, rel=0.05)
+
+
 def test_more_steps_do_not_remove_the_bias():
     covariance = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
     model = ExactModel(VP(), GaussianMixture.gaussian(torch.zeros(2, dtype=torch.float64), covariance))

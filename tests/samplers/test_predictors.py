@@ -6,11 +6,12 @@ import pytest
 import torch
 from oracles import FIVE, Diagonal, correlated, double, middle, mixture, name
 
+from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
 from scorefield.samplers import Ancestral, EulerMaruyama, Heun, ReverseDiffusion, run
 from scorefield.score import ScoreFunction
-from scorefield.sde import DDPM, SMLD, VE, VP, RectifiedFlow
+from scorefield.sde import DDPM, SMLD, VE, VP, Cosine, RectifiedFlow
 from scorefield.space import DataSpace
 from scorefield.testing import law_error, propagate
 from scorefield.times import logsnr, uniform
@@ -99,15 +100,24 @@ def test_whole_runs_reach_the_data(sde):
     torch.testing.assert_close(torch.cov(y.T), law.covariance, rtol=0.12, atol=0.02)
 
 
-def test_rectified_flow_starts_without_data():
-    """At alpha = 0 ancestral, DDIM and Heun are finite, and one step from there has the exact law."""
-    model = ExactModel(RectifiedFlow(), correlated())
-    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for sampler in (Ancestral(), Ancestral(probability_flow=True), Heun()):
-        y = sampler.step(model, x, double(1.0), double(0.9), Noise(0, range(5)))
-        assert torch.isfinite(y).all()
-    times = torch.cat([torch.ones(1, dtype=torch.float64), torch.linspace(0.999, 0.05, 400, dtype=torch.float64)])
-    assert law_error(Ancestral(), model, times) < 0.02
+@pytest.mark.parametrize("sde", [RectifiedFlow(), Cosine()], ids=name)
+@pytest.mark.parametrize(("predictor", "order"), PREDICTORS, ids=str)
+def test_starts_where_nothing_of_the_data_is_left(predictor, order, sde):
+    """From alpha = 0 to the data, on the library's own grids: every predictor converges to the law of the data."""
+    model = ExactModel(sde, correlated())
+    grid = uniform if isinstance(predictor, EulerMaruyama) else logsnr
+    errors = [law_error(predictor, model, grid(sde, steps, 0.02)) for steps in (200, 600)]
+    assert errors[1] < 0.6 * errors[0] or errors[1] < 0.01
+    assert errors[1] < 0.15
+
+
+@pytest.mark.parametrize(("predictor", "order"), PREDICTORS, ids=str)
+def test_evaluations_of_a_step(predictor, order):
+    """As many as the order."""
+    model = ExactModel(VP(), correlated())
+    with count_evaluations(model) as evaluations:
+        predictor.step(model, torch.zeros(1, 3, dtype=torch.float64), double(0.5), double(0.4), Noise(0, [0]))
+    assert evaluations.forward == order
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 16), (3, 8, 8), (1, 4, 4, 4)], ids=str)
@@ -146,7 +156,7 @@ def test_predictors_say_when_they_need_a_linear_sde():
     model = ScoreFunction(lambda x, t: -x, Diagonal(0.5, 1.0, 2.0), DataSpace((3,)))
     x = torch.zeros(1, 3, dtype=torch.float64)
     for predictor in (ReverseDiffusion(), Ancestral(), Heun()):
-        with pytest.raises(TypeError, match=f"{name(predictor)} needs a linear SDE.*use EulerMaruyama"):
+        with pytest.raises(TypeError, match=f"{name(predictor)} needs a model that denoises.*use EulerMaruyama"):
             predictor.step(model, x, double(1.0), double(0.9), Noise(0, [0]))
 
 

@@ -42,7 +42,7 @@ def sample(
     grid: GridOption = None,
     tol: Annotated[
         float | None,
-        typer.Option("--tol", help="The error that a step of the ODE may make.", show_default=str(TOL)),
+        typer.Option("--tol", help="The error that the ODE solver may make along its way.", show_default=str(TOL)),
     ] = None,
     label: LabelOption = None,
     batch_size: BatchOption = 64,

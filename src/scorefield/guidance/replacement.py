@@ -1,8 +1,9 @@
 """Replacement conditioning: inpainting, colourization, any orthogonal decomposition of the data.
 
-Split x into a known part P x and the rest by an orthogonal projection P. After every step the known part is replaced by
-the known data perturbed to that step's time, x <- x + P (alpha_s y + sigma_s z - x) (Song et al. 2021, app. I), and at
-the end by the data themselves: the known part is then exact, and the rest comes from the last denoising, free of noise.
+Split x into a known part P x and the rest by an orthogonal projection P. After every update, of the predictor and of
+the corrector, the known part is replaced by the known data perturbed to that step's time, x <- x + P (alpha_s y +
+sigma_s z - x) (Song et al. 2021, app. I), and at the end by the data themselves: the known part is then exact, and the
+rest comes from the last denoising, free of noise.
 
 The method is biased: the rest never sees what it does to the known part. For two Gaussian coordinates of unit variance
 and correlation r, with y known and many steps, the other one has mean y (1 - sqrt(1 - r²))/r instead of r y and
@@ -19,7 +20,7 @@ from torch import Tensor
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler, denoiser, draw
 from scorefield.score import ScoreModel
-from scorefield.shapes import Data, Time
+from scorefield.shapes import Data, Instant
 
 
 class Decomposition(ABC):
@@ -84,18 +85,18 @@ class Replacement(Sampler):
     decomposition: Decomposition
     known: Data
 
-    def start(self, model: ScoreModel, x: Data, t: Time, noise: Noise) -> Data:
+    def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         """A draw of the prior with the known part at time t."""
         return self._replace(model, self.sampler.start(model, x, t, noise), t, noise)
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t, with the known part at time s."""
-        return self._replace(model, self.sampler.step(model, x, t, s, noise), s, noise)
+        return self.sampler.adjusted(self._replace).step(model, x, t, s, noise)
 
-    def finish(self, model: ScoreModel, x: Data, t: Time) -> Data:
+    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
         """The data, with the known part exact."""
         return self.decomposition.replace(self.sampler.finish(model, x, t), self.known)
 
-    def _replace(self, model: ScoreModel, x: Data, t: Time, noise: Noise) -> Data:
+    def _replace(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         sde = denoiser(model, self).sde
         return self.decomposition.replace(x, sde.alpha(t) * self.known + sde.sigma(t) * draw(noise, x))

@@ -48,6 +48,11 @@ def build(recipe: Recipe) -> RecipeModel:
         built = RecipeModel(network, sde, space, _parameterization(model), TIME_LABELS[model.time_label]())
     except ValueError as error:
         raise RecipeError(f"recipe with sde {recipe.sde.name} and network {model.network}: {error}") from error
+    if built.singular:
+        raise RecipeError(
+            f"model.parameterization = {model.parameterization} with sde.name = {recipe.sde.name}, where nothing of "
+            "the data is left at T: take velocity, v, data or edm"
+        )
     built.recipe = recipe
     return built
 

@@ -188,7 +188,7 @@ class Training(Section):
 
 
 class Sampling(Section):
-    """The predictor-corrector sampler that is used unless another one is asked for."""
+    """The sampler of the pictures that a training makes of itself."""
 
     predictor: Literal["euler_maruyama", "reverse_diffusion", "ancestral"] = "ancestral"
     corrector: Literal["none", "langevin"] = "none"

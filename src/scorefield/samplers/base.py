@@ -15,24 +15,40 @@ from torch import Tensor
 
 from scorefield.noise import Noise
 from scorefield.score import Denoiser, ScoreModel
-from scorefield.shapes import Data, Time
+from scorefield.shapes import Data, Instant
 from scorefield.times import Grid
 
 
 class Sampler(ABC):
     """Moves a batch from one time to the next. Hyper-parameters only, no state."""
 
-    def start(self, model: ScoreModel, x: Data, t: Time, noise: Noise) -> Data:  # noqa: ARG002
+    def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:  # noqa: ARG002
         """Make a draw `x` of the prior ready for the first step."""
         return x
 
     @abstractmethod
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
 
-    def finish(self, model: ScoreModel, x: Data, t: Time) -> Data:
+    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
         """The data, given x at the last time."""
         return model.denoise(x, t)
+
+    def adjusted(self, adjust: "Adjust") -> "Sampler":
+        """This sampler with `adjust` applied to every x that it makes, at that x's time."""
+        return _Adjusted(self, adjust)
+
+
+Adjust = Callable[[ScoreModel, Data, Instant, Noise], Data]
+
+
+@dataclass(frozen=True)
+class _Adjusted(Sampler):
+    sampler: Sampler
+    adjust: Adjust
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+        return self.adjust(model, self.sampler.step(model, x, t, s, noise), s, noise)
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,7 @@ class Progress:
     step: int
     steps: int
     x: Data
-    t: Time
+    t: Instant
 
 
 @torch.no_grad()
@@ -70,6 +86,8 @@ def run(
     >>> run(Ancestral(), model, noise.normal((1,)), logsnr(VP(), 20), noise=noise).round(decimals=1).flatten()
     tensor([3., 3., 3., 3.])
     """
+    if not bool((times.diff() < 0).all()):
+        raise ValueError(f"times from {float(times[0]):g} to {float(times[-1]):g}, expected a grid that descends")
     x = sampler.start(model, x, times[0], noise)
     for i, (t, s) in enumerate(pairwise(times)):
         x = sampler.step(model, x, t, s, noise)
@@ -82,8 +100,8 @@ def denoiser(model: ScoreModel, who: object) -> Denoiser:
     """The model as one of a linear SDE, or a TypeError that says who needs it."""
     if not isinstance(model, Denoiser):
         raise TypeError(
-            f"{type(who).__name__} needs a linear SDE, given a {type(model).__name__} of {type(model.sde).__name__}: "
-            "use EulerMaruyama"
+            f"{type(who).__name__} needs a model that denoises, of a linear SDE; {type(model).__name__} of "
+            f"{type(model.sde).__name__} gives a score: use EulerMaruyama, and Langevin with rule='norm'"
         )
     return model
 

@@ -7,7 +7,8 @@ tends to sigma_t; so the step here is
 
     delta = 2 (snr sigma_t)²                                                          (1)
 
-which depends on nothing but time. Its stationary variance on Gaussian data is 1/(1 - snr²) of the right one, by design.
+which depends on nothing but time. Where x_t has variance W, the stationary variance is W/(1 - snr² sigma_t²/W): at most
+1/(1 - snr²) of the right one, by design.
 """
 
 from abc import ABC, abstractmethod
@@ -17,18 +18,31 @@ from typing import Literal
 import torch
 
 from scorefield.noise import Noise
-from scorefield.samplers.base import Sampler, denoiser, draw
+from scorefield.samplers.base import Adjust, Sampler, denoiser, draw
 from scorefield.samplers.predictors import ReverseDiffusion
 from scorefield.score import ScoreModel
-from scorefield.shapes import Data, Time, expand
+from scorefield.shapes import Data, Instant, expand
 
 
 class Corrector(ABC):
     """Improves a batch without leaving its time."""
 
     @abstractmethod
-    def correct(self, model: ScoreModel, x: Data, t: Time, noise: Noise) -> Data:
+    def correct(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         """x at time t to better x at time t."""
+
+    def adjusted(self, adjust: Adjust) -> "Corrector":
+        """This corrector with `adjust` applied to what it makes."""
+        return _Adjusted(self, adjust)
+
+
+@dataclass(frozen=True)
+class _Adjusted(Corrector):
+    corrector: Corrector
+    adjust: Adjust
+
+    def correct(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
+        return self.adjust(model, self.corrector.correct(model, x, t, noise), t, noise)
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,10 @@ class Langevin(Corrector):
             raise ValueError(
                 f"Langevin with snr {self.snr} and {self.steps} steps, expected 0 < snr < 1 and steps >= 1"
             )
+        if self.rule not in ("sigma", "norm"):
+            raise ValueError(f"Langevin with rule {self.rule!r}, expected 'sigma' or 'norm'")
 
-    def correct(self, model: ScoreModel, x: Data, t: Time, noise: Noise) -> Data:
+    def correct(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         """x at time t to better x at time t."""
         for _ in range(self.steps):
             score, z = model.score(x, t), draw(noise, x)
@@ -69,6 +85,10 @@ class PredictorCorrector(Sampler):
     predictor: Sampler = field(default_factory=ReverseDiffusion)
     corrector: Corrector = field(default_factory=Langevin)
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
         return self.predictor.step(model, self.corrector.correct(model, x, t, noise), t, s, noise)
+
+    def adjusted(self, adjust: Adjust) -> Sampler:
+        """Adjusted after the corrector and after the predictor."""
+        return PredictorCorrector(self.predictor.adjusted(adjust), self.corrector.adjusted(adjust))

@@ -11,7 +11,8 @@ noise and with half the score it is the probability-flow ODE (eq. 13). With a, v
 
 The ancestral step needs no score and divides neither by alpha_t nor by a: it can start where alpha = 0 and land on
 sigma = 0. Its deterministic form is DDIM (Song, Meng & Ermon 2021), x_s = (sigma_s/sigma_t) x + (alpha_s - alpha_t
-sigma_s/sigma_t) D. All are of weak order 1.
+sigma_s/sigma_t) D. All are of weak order 1. Where alpha_t = 0 the others have no reverse step, and take the ancestral
+one.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ import torch
 
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler, denoiser, draw
-from scorefield.score import ScoreModel
-from scorefield.shapes import Data, Time, expand
+from scorefield.score import Denoiser, ScoreModel
+from scorefield.shapes import Data, Instant, expand
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class EulerMaruyama(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
+        if isinstance(model, Denoiser) and not model.sde.alpha(t) > 0:
+            return Ancestral(self.probability_flow).step(model, x, t, s, noise)
         if self.probability_flow:
             return x - (t - s) * model.velocity(x, t)
         g = expand(model.sde.diffusion(t), x)
@@ -45,9 +48,11 @@ class ReverseDiffusion(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
         a, v = denoiser(model, self).sde.transition(s, t)
+        if not a > 0:
+            return Ancestral(self.probability_flow).step(model, x, t, s, noise)
         score = model.score(x, t)
         if self.probability_flow:
             return (2 - a) * x + 0.5 * v * score
@@ -60,7 +65,7 @@ class Ancestral(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
         sde = denoiser(model, self).sde
         denoised, ratio = model.denoise(x, t), sde.sigma(s) / sde.sigma(t)
@@ -80,12 +85,13 @@ class Heun(Sampler):
     SDE). Where alpha_t = 0 the step is DDIM's, of first order.
     """
 
-    def step(self, model: ScoreModel, x: Data, t: Time, s: Time, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
         """x at time t to x at time s < t."""
-        sde = denoiser(model, self).sde
-        euler = Ancestral(probability_flow=True).step(model, x, t, s, noise)
+        model = denoiser(model, self)
+        sde = model.sde
         if not sde.alpha(t) > 0:
-            return euler
-        a, span = sde.transition(s, t)[0], sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s)
-        slope = denoiser(model, self).noise(x, t) + denoiser(model, self).noise(euler, s)
-        return x / a - 0.5 * sde.alpha(s) * span * slope
+            return Ancestral(probability_flow=True).step(model, x, t, s, noise)
+        denoised, first = model.predict(x, t)
+        euler = sde.alpha(s) * denoised + sde.sigma(s) * first
+        span = sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s)
+        return euler + 0.5 * sde.alpha(s) * span * (first - model.noise(euler, s))

@@ -159,7 +159,7 @@ class LinearSDE(SDE):
 
 
 def _derivative(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    with torch.enable_grad():
-        u = t.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        u = t.detach().clone().requires_grad_()
         (derivative,) = torch.autograd.grad((f(u) + 0 * u).sum(), u)
     return derivative

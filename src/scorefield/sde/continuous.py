@@ -11,6 +11,11 @@ from scorefield.sde.base import LinearSDE, NormalPrior
 from scorefield.shapes import Time
 
 
+def _check_range(low: str, minimum: float, high: str, maximum: float) -> None:
+    if not 0 < minimum < maximum:
+        raise ValueError(f"{low} {minimum:g} and {high} {maximum:g}, expected 0 < {low} < {high}")
+
+
 @dataclass(frozen=True)
 class VE(LinearSDE):
     """Variance exploding: alpha = 1, sigma geometric from sigma_min to sigma_max (Song et al. 2021, eq. 9 and app. C).
@@ -24,6 +29,9 @@ class VE(LinearSDE):
     sigma_min: float = 0.01
     sigma_max: float = 50.0
     t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
 
     @property
     def _rate(self) -> float:
@@ -126,6 +134,9 @@ class _LinearBeta(Beta):
     t_min: float = 1e-5
     t_sample: float = 1e-3
 
+    def __post_init__(self) -> None:
+        _check_range("beta_min", self.beta_min, "beta_max", self.beta_max)
+
     def beta(self, t: Time) -> Time:
         """Linear in t."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
@@ -194,6 +205,9 @@ class EDM(LinearSDE):
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
 
     @property
     def T(self) -> float:
