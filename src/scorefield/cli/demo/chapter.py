@@ -26,7 +26,7 @@ class Effort:
     likelihoods: int = 10
     probes: int = 4
     codes: int = 8
-    code_tol: float = 1e-4
+    code_tol: float = 1e-5
     between: int = 9
     completions: int = 8
     inpainting_steps: int = 50

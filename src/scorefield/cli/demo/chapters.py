@@ -244,9 +244,9 @@ def inpainting(stage: Stage) -> Chapter:
     return Chapter(
         "What is hidden",
         f"""<p>The model was never trained to fill in anything. Known pixels are put back at every step, with the noise
-        that belongs to it, and a strong corrector lets the rest take notice. Where the known half leaves room, completions differ: a hidden pixel
-        has a standard deviation of {facts["spread_half"]:.2f} over {n} completions, and the picture of it shows where
-        the model is unsure. What was known comes back as it was (largest difference:
+        that belongs to it, and a strong corrector lets the rest take notice. Where the known half leaves room,
+        completions differ: a hidden pixel has a standard deviation of {facts["spread_half"]:.2f} over {n} completions,
+        and the picture of it shows where the model is unsure. What was known comes back as it was (largest difference:
         {max(facts["kept_error_half"], facts["kept_error_pixels"]):.0g}).</p>""",
         f"""\
 known = torch.ones({height}, {width}, dtype=torch.bool)
