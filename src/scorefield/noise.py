@@ -55,14 +55,16 @@ class Noise:
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal draws, (batch, *shape)."""
         shape = tuple(shape)
-        block, used = self._blocks.get(shape, (None, 0))
-        if block is None or used == block.shape[1]:
+        if shape not in self._blocks:
             draws = max(1, _BLOCK // max(1, math.prod(shape)))
-            block, used = torch.empty((len(self), draws, *shape), device=self.device), 0
+            self._blocks[shape] = torch.empty((len(self), draws, *shape), device=self.device), draws
+        block, used = self._blocks[shape]
+        if used == block.shape[1]:
+            used = 0
             for row, generator in zip(block, self._generators, strict=True):
                 row.normal_(generator=generator)
         self._blocks[shape] = block, used + 1
-        return block[:, used].to(dtype)
+        return block[:, used].to(dtype, copy=True)
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Draws from [0, 1), (batch, *shape)."""
