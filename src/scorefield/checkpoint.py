@@ -11,7 +11,7 @@ valid; from then on the new weights with `model.json.next`. A reader takes the J
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scorefield.convert.weights import ConversionError, load_weights
 from scorefield.data import atomic_write
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
 from scorefield.recipes.build import RecipeModel, build
@@ -89,21 +90,10 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
     checkpoint, weights = _read(name)
     with torch.random.fork_rng(devices=[]):
         model = build(checkpoint.recipe)
-    expected = model.network.state_dict()
-    path = checkpoint.folder / _WEIGHTS
-    problems = {
-        "missing": expected.keys() - weights.keys(),
-        "left over": weights.keys() - expected.keys(),
-        "of another shape": {
-            f"{key} {tuple(weights[key].shape)} instead of {tuple(tensor.shape)}"
-            for key, tensor in expected.items()
-            if key in weights and weights[key].shape != tensor.shape
-        },
-    }
-    found = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
-    if found:
-        raise CheckpointError(f"{path} does not fit the network of its recipe; {found}")
-    model.network.load_state_dict(weights)
+    try:
+        load_weights(model.network, weights, str(checkpoint.folder / _WEIGHTS))
+    except ConversionError as error:
+        raise CheckpointError(str(error)) from None
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -192,9 +182,3 @@ def _complete(folder: Path) -> None:
             following.replace(folder / _MODEL)
     except (ValueError, KeyError, TypeError):
         return
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    ordered = sorted(names)
-    rest = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + rest

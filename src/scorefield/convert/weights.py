@@ -1,0 +1,54 @@
+"""Weights by name into a network, all of them or none.
+
+Every reader of a checkpoint, of this library's format or of a public one, ends here: it has a mapping from the
+network's own names to tensors. A weight that the network has and the mapping lacks, one that is left over and one of
+another shape are three ways in which a checkpoint does not belong to a recipe, and all are told at once.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+
+class ConversionError(ValueError):
+    """A checkpoint or configuration that is not of the expected form; one line that says what to do."""
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Copy `weights`, by the names of `network.state_dict()`, into the network, in the network's own precision.
+
+    Raises:
+        ConversionError: weights that are missing, left over or of another shape, by name; `where` is what the message
+            calls their origin. The network is then as it was.
+
+    >>> try:
+    ...     load_weights(nn.Linear(2, 2), {"weight": nn.Linear(3, 2).weight}, "this file")
+    ... except ConversionError as error:
+    ...     str(error).partition("; ")[2]
+    'missing: bias; of another shape: weight (2, 3) instead of (2, 2)'
+    """
+    expected = network.state_dict()
+    problems = {
+        "missing": expected.keys() - weights.keys(),
+        "left over": weights.keys() - expected.keys(),
+        "of another shape": {
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in weights and weights[name].shape != tensor.shape
+        },
+    }
+    found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+    if found:
+        raise ConversionError(f"{where} does not fit the network of its recipe; {found}")
+    network.load_state_dict(weights)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first few of some names, in order.
+
+    >>> listed(["c", "a", "b"], most=2)
+    'a, b and 1 more'
+    """
+    ordered = sorted(names)
+    rest = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + rest
