@@ -219,9 +219,11 @@ def _layers(network: UNet) -> Iterator[nn.Module]:
     yield network.middle.block2
     for level in reversed(list(network.decoder)):
         assert isinstance(level, DecoderLevel)
-        yield from level.blocks
-        if level.attention is not None:
-            yield level.attention
+        without = len(level.blocks) - len(level.attentions)
+        for i, block in enumerate(level.blocks):
+            yield block
+            if i >= without:
+                yield level.attentions[i - without]
         if isinstance(level.skip, ResidualOutput):
             yield level.skip.up
         elif isinstance(level.skip, OutputSkip | OutputStart):

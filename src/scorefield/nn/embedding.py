@@ -68,10 +68,10 @@ class FourierEmbedding(nn.Module):
 class ConditionEmbedding(nn.Module):
     """The condition of the residual blocks, of the noise level and (with ``classes`` > 0) of a class label.
 
-    The label's vector is added to the embedded noise level. There is one vector per class and one more, of index
-    ``classes``, that means "no label"; it is taken for all samples where ``label`` is None, so that one network is
-    conditional and unconditional. With ``embedding="none"`` the noise level has no effect, and without classes there is
-    then no condition at all: forward returns None.
+    The label's vector is added to the embedded noise level in front of the perceptron (Karras et al. 2022). There is
+    one vector per class and one more, of index ``classes``, that means "no label"; it is taken for all samples where
+    ``label`` is None, so that one network is conditional and unconditional. With ``embedding="none"`` the noise level
+    has no effect, and without classes there is then no condition at all: forward returns None.
     """
 
     def __init__(
@@ -95,31 +95,38 @@ class ConditionEmbedding(nn.Module):
             self.level = PositionalEmbedding(dim)
         elif embedding == "fourier":
             self.level = FourierEmbedding(2 * dim, fourier_scale)
-        if self.level is not None:
-            self.linear1 = linear(2 * dim if embedding == "fourier" else dim, outputs)
+        inputs = 2 * dim if embedding == "fourier" else dim
+        self.label = nn.Embedding(classes + 1, inputs) if classes > 0 else None
+        if self.outputs:
+            self.linear1 = linear(inputs, outputs)
             self.linear2 = linear(outputs, outputs)
-        self.label = nn.Embedding(classes + 1, outputs) if classes > 0 else None
         self.activation = activation(nonlinearity)
 
     def forward(
         self, c: Float[Tensor, " batch"], label: Integer[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch outputs"] | None:
         """Embed c and the labels; raises ValueError where the labels do not fit the number of classes."""
-        condition: Tensor | None = None
-        if self.level is not None:
-            condition = self.linear2(self.activation(self.linear1(self.level(c.to(self.level.frequencies.dtype)))))
-        if self.label is None:
-            if label is not None:
-                raise ValueError("labels were given to a network without classes; build it with classes > 0")
-            return condition
+        embedded = None if self.level is None else self.level(c.to(self.level.frequencies.dtype))
+        if self.label is not None:
+            vector = self.label(self._checked(c, label))
+            embedded = vector if embedded is None else embedded + vector
+        elif label is not None:
+            raise ValueError("labels were given to a network without classes; build it with classes > 0")
+        if embedded is None:
+            return None
+        return self.linear2(self.activation(self.linear1(embedded)))  # type: ignore[no-any-return]
+
+    def _checked(
+        self, c: Float[Tensor, " batch"], label: Integer[Tensor, " batch"] | None
+    ) -> Integer[Tensor, " batch"]:
+        """The labels, where None means none for each."""
         if label is None:
-            label = torch.full(c.shape, self.classes, dtype=torch.int64, device=c.device)
-        elif label.device.type == "cpu" and bool(((label < 0) | (label > self.classes)).any()):
+            return torch.full(c.shape, self.classes, dtype=torch.int64, device=c.device)
+        if label.device.type == "cpu" and bool(((label < 0) | (label > self.classes)).any()):
             raise ValueError(
                 f"labels must lie in 0…{self.classes - 1} (or be {self.classes}: no label), got {label.tolist()}"
             )
-        embedded: Tensor = self.label(label)
-        return embedded if condition is None else condition + embedded
+        return label
 
 
 def check_batch(x: Tensor, c: Tensor, label: Tensor | None) -> None:

@@ -12,8 +12,11 @@ from typing import Literal, TypeVar, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Images = Float[Tensor, "_ _ _ _"]
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+Features = Float[Tensor, "_ _ ..."]
+"""A batch of series, images or volumes: (batch, channels, *space), with one to three axes of space."""
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = TypeVar("Layer", bound=nn.Linear | Convolution)
 Activation = Literal["silu", "relu", "leaky_relu", "elu"]
 
 
@@ -37,23 +40,30 @@ def linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
     return initialize(nn.Linear(inputs, outputs), scale)
 
 
-def conv3x3(inputs: int, outputs: int, scale: float = 1.0, stride: int = 1, padding: int = 1) -> nn.Conv2d:
-    """An initialized 3×3 convolution."""
-    return initialize(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=padding), scale)
+def convolution(
+    dims: int,
+    inputs: int,
+    outputs: int,
+    size: int = 3,
+    *,
+    scale: float = 1.0,
+    stride: int = 1,
+    padding: int | None = None,
+) -> Convolution:
+    """An initialized convolution over ``dims`` axes; it keeps the size of the images unless told otherwise."""
+    kinds: tuple[type[Convolution], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    padding = size // 2 if padding is None else padding
+    return initialize(kinds[dims - 1](inputs, outputs, size, stride=stride, padding=padding), scale)
 
 
-def conv1x1(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
-    """An initialized 1×1 convolution."""
-    return initialize(nn.Conv2d(inputs, outputs, 1), scale)
+def group_norm(channels: int, group_channels: int = 4) -> nn.GroupNorm:
+    """Group normalization with min(channels / group_channels, 32) groups, or the next smaller number that divides the
+    channels.
 
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalization with min(channels / 4, 32) groups, or the next smaller number that divides the channels.
-
-    >>> group_norm(128).num_groups, group_norm(240).num_groups
-    (32, 30)
+    >>> group_norm(128).num_groups, group_norm(240).num_groups, group_norm(64, 1).num_groups
+    (32, 30, 32)
     """
-    most = max(1, min(channels // 4, 32))
+    most = max(1, min(channels // group_channels, 32))
     groups = next(count for count in range(most, 0, -1) if channels % count == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 

@@ -29,10 +29,11 @@ from scorefield.nn.skips import (
 class Style:
     """What all levels of one network have in common, and the layers that follow from it.
 
-    ``condition`` is the length of the condition and ``taps`` the FIR filter, None for a box; the rest is as in
-    :class:`scorefield.nn.UNet`.
+    ``condition`` is the length of the condition, ``taps`` the FIR filter, None for a box, and ``every_attention``
+    whether each block of the decoder has its attention; the rest is as in :class:`scorefield.nn.UNet`.
     """
 
+    dims: int
     condition: int
     biggan: bool
     taps: tuple[float, ...] | None
@@ -41,6 +42,9 @@ class Style:
     progressive_input: ProgressiveInput
     combine: Combine
     nonlinearity: Activation
+    group_channels: int
+    head_channels: int
+    every_attention: bool
     dropout: float
     rescale: bool
     init_scale: float
@@ -51,7 +55,9 @@ class Style:
             inputs,
             outputs,
             condition=self.condition,
+            dims=self.dims,
             nonlinearity=self.nonlinearity,
+            group_channels=self.group_channels,
             dropout=self.dropout,
             rescale=self.rescale,
             init_scale=self.init_scale,
@@ -61,35 +67,48 @@ class Style:
 
     def attention(self, channels: int) -> AttentionBlock:
         """An attention block."""
-        return AttentionBlock(channels, rescale=self.rescale, init_scale=self.init_scale)
+        return AttentionBlock(
+            channels,
+            head_channels=self.head_channels,
+            group_channels=self.group_channels,
+            rescale=self.rescale,
+            init_scale=self.init_scale,
+        )
 
     def head(self, inputs: int, outputs: int, init_scale: float) -> Head:
         """The end of a path."""
-        return Head(inputs, outputs, self.nonlinearity, init_scale)
+        return Head(
+            inputs,
+            outputs,
+            dims=self.dims,
+            nonlinearity=self.nonlinearity,
+            group_channels=self.group_channels,
+            init_scale=init_scale,
+        )
 
     def down(self, channels: int) -> nn.Module:
         """What halves the resolution of the features."""
         if self.biggan:
-            return self.block(channels, channels, Downsample(channels, self.taps or BOX))
+            return self.block(channels, channels, Downsample(channels, self.taps or BOX, self.dims))
         if self.resample_with_conv:
-            return ConvDownsample(channels, channels, self.taps)
-        return Downsample(channels, self.taps or BOX)
+            return ConvDownsample(channels, channels, self.taps, self.dims)
+        return Downsample(channels, self.taps or BOX, self.dims)
 
     def up(self, channels: int) -> nn.Module:
         """What doubles the resolution of the features."""
         if self.biggan:
-            return self.block(channels, channels, Upsample(channels, self.taps or BOX))
+            return self.block(channels, channels, Upsample(channels, self.taps or BOX, self.dims))
         if self.resample_with_conv:
-            return ConvUpsample(channels, channels, self.taps)
-        return Upsample(channels, self.taps or BOX)
+            return ConvUpsample(channels, channels, self.taps, self.dims)
+        return Upsample(channels, self.taps or BOX, self.dims)
 
     def input_skip(self, pyramid: int, channels: int) -> InputSkip | ResidualInput | None:
         """What joins the input pyramid, of ``pyramid`` channels, to the halved features."""
         match self.progressive_input:
             case "input_skip":
-                return InputSkip(pyramid, channels, self.taps or BOX, self.combine)
+                return InputSkip(pyramid, channels, self.taps or BOX, self.combine, self.dims)
             case "residual":
-                return ResidualInput(pyramid, channels, self.taps, self.rescale)
+                return ResidualInput(pyramid, channels, self.taps, self.rescale, self.dims)
             case "none":
                 return None
 
@@ -100,11 +119,11 @@ class Style:
         match self.progressive:
             case "output_skip":
                 head = self.head(channels, image_channels, self.init_scale)
-                return OutputSkip(head, image_channels, self.taps or BOX) if pyramid else OutputStart(head)
+                return OutputSkip(head, image_channels, self.taps or BOX, self.dims) if pyramid else OutputStart(head)
             case "residual":
                 if pyramid == 0:
                     return OutputStart(self.head(channels, channels, 1.0))
-                return ResidualOutput(pyramid, channels, self.taps, self.rescale)
+                return ResidualOutput(pyramid, channels, self.taps, self.rescale, self.dims)
             case "none":
                 return None
 
@@ -168,8 +187,8 @@ class Middle(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """One resolution on the way up: blocks that each take a kept tensor, attention after them where asked for, the skip
-    to the output pyramid; then, except at the highest level, ``up``.
+    """One resolution on the way up: blocks that each take a kept tensor, attention after the last or after every
+    one where asked for, the skip to the output pyramid; then, except at the highest level, ``up``.
 
     ``kept`` counts the channels of the tensors in the order in which they are taken, ``pyramid`` those of the output
     pyramid, 0 at the lowest level.
@@ -191,7 +210,8 @@ class DecoderLevel(nn.Module):
         self.blocks = nn.ModuleList(
             style.block((channels if i else inputs) + taken, channels) for i, taken in enumerate(kept)
         )
-        self.attention = style.attention(channels) if attention else None
+        count = (len(kept) if style.every_attention else 1) if attention else 0
+        self.attentions = nn.ModuleList(style.attention(channels) for _ in range(count))
         self.skip = style.output_skip(pyramid, channels, image_channels)
         self.up = None if highest else style.up(channels)
 
@@ -199,10 +219,11 @@ class DecoderLevel(nn.Module):
         self, h: Tensor, kept: Iterator[Tensor], pyramid: Tensor | None, condition: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The features for the level above, and the output pyramid."""
-        for block in self.blocks:
+        without = len(self.blocks) - len(self.attentions)
+        for i, block in enumerate(self.blocks):
             h = block(torch.cat([h, next(kept)], dim=1), condition)
-        if self.attention is not None:
-            h = self.attention(h)
+            if i >= without:
+                h = self.attentions[i - without](h)
         if self.skip is not None:
             pyramid, h = self.skip(pyramid, h)
         if self.up is not None:

@@ -7,8 +7,8 @@ et al. 2020):
     \text{down:}\quad y_o = \sum_j k_{L-1-j}\, x_{2o + j - (L/2-1)} \qquad (1) \\
     \text{up:}\quad y_o = 2 \sum_i k_{o - 2i + (L/2-1)}\, x_i \qquad\quad (2)
 
-along each axis. (1) is a strided and (2) a transposed convolution of every channel by itself. Taps (1, 1) are the box
-filter: the mean of two neighbours, and repetition.
+along each axis of series, images or volumes. (1) is a strided and (2) a transposed convolution of every channel by
+itself. Taps (1, 1) are the box filter: the mean of two neighbours, and repetition.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,21 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from scorefield.nn.layers import Images, conv3x3
+from scorefield.nn.layers import Features, convolution
 
 BOX = (1.0, 1.0)
 
+_POOL = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
+_CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
+_SPREAD = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 
-def filter_kernel(channels: int, taps: Sequence[float], gain: float = 1.0) -> Float[Tensor, "channels 1 size size"]:
-    """The separable filter of ``taps`` with the sum ``gain``, once per channel.
+
+def filter_kernel(
+    channels: int, taps: Sequence[float], dims: int = 2, gain: float = 1.0
+) -> Float[Tensor, "channels 1 ..."]:
+    """The separable filter of ``taps`` along ``dims`` axes with the sum ``gain``, once per channel.
 
     >>> filter_kernel(1, (1.0, 3.0, 3.0, 1.0)).sum()
     tensor(1.)
@@ -31,7 +38,10 @@ def filter_kernel(channels: int, taps: Sequence[float], gain: float = 1.0) -> Fl
     if len(taps) % 2 or not taps or sum(taps) == 0:
         raise ValueError(f"a resampling filter needs an even number of taps with a sum other than 0, got {tuple(taps)}")
     line = torch.tensor([float(tap) for tap in taps]) / sum(taps)
-    return (gain * torch.outer(line, line)).expand(channels, 1, -1, -1).contiguous()
+    kernel = torch.tensor(gain)
+    for _ in range(dims):
+        kernel = kernel[..., None] * line
+    return kernel.expand(channels, 1, *kernel.shape).contiguous()
 
 
 class Downsample(nn.Module):
@@ -39,18 +49,18 @@ class Downsample(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, channels: int, taps: Sequence[float]) -> None:
+    def __init__(self, channels: int, taps: Sequence[float], dims: int = 2) -> None:
         super().__init__()
-        self.register_buffer("kernel", filter_kernel(channels, taps[::-1]), persistent=False)
+        self.register_buffer("kernel", filter_kernel(channels, taps[::-1], dims), persistent=False)
         self.box = len(taps) == 2 and taps[0] == taps[1]
+        self.dims = dims
 
-    def forward(self, x: Images) -> Images:
-        """Images of half the height and width."""
+    def forward(self, x: Features) -> Features:
+        """Images of half the size."""
         if self.box:
-            return nn.functional.avg_pool2d(x, 2)
-        return nn.functional.conv2d(
-            x, self.kernel, stride=2, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel)
-        )
+            return _POOL[self.dims - 1](x, 2)
+        padding = self.kernel.shape[-1] // 2 - 1
+        return _CONVOLVE[self.dims - 1](x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
 
 
 class Upsample(nn.Module):
@@ -63,17 +73,18 @@ class Upsample(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, channels: int, taps: Sequence[float]) -> None:
+    def __init__(self, channels: int, taps: Sequence[float], dims: int = 2) -> None:
         super().__init__()
-        self.register_buffer("kernel", filter_kernel(channels, taps, gain=4.0), persistent=False)
+        self.register_buffer("kernel", filter_kernel(channels, taps, dims, gain=2.0**dims), persistent=False)
         self.box = len(taps) == 2 and taps[0] == taps[1]
+        self.dims = dims
 
-    def forward(self, x: Images) -> Images:
-        """Images of twice the height and width."""
+    def forward(self, x: Features) -> Features:
+        """Images of twice the size."""
         if self.box:
-            return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            return functional.interpolate(x, scale_factor=2.0, mode="nearest")
         padding = self.kernel.shape[-1] // 2 - 1
-        return nn.functional.conv_transpose2d(x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
+        return _SPREAD[self.dims - 1](x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
 
 
 class ConvDownsample(nn.Module):
@@ -81,17 +92,19 @@ class ConvDownsample(nn.Module):
 
     kernel: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, dims: int = 2) -> None:
         super().__init__()
-        self.register_buffer("kernel", None if taps is None else filter_kernel(inputs, taps[::-1]), persistent=False)
-        self.conv = conv3x3(inputs, outputs, stride=2, padding=0)
+        kernel = None if taps is None else filter_kernel(inputs, taps[::-1], dims)
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.conv = convolution(dims, inputs, outputs, stride=2, padding=0)
+        self.dims = dims
 
-    def forward(self, x: Images) -> Images:
-        """Images of half the height and width."""
+    def forward(self, x: Features) -> Features:
+        """Images of half the size."""
         if self.kernel is None:
-            filtered = nn.functional.pad(x, (0, 1, 0, 1))
-        else:
-            filtered = nn.functional.conv2d(x, self.kernel, padding=self.kernel.shape[-1] // 2, groups=len(self.kernel))
+            return self.conv(functional.pad(x, (0, 1) * self.dims))  # type: ignore[no-any-return]
+        padding = self.kernel.shape[-1] // 2
+        filtered = _CONVOLVE[self.dims - 1](x, self.kernel, padding=padding, groups=len(self.kernel))
         return self.conv(filtered)  # type: ignore[no-any-return]
 
 
@@ -100,21 +113,20 @@ class ConvUpsample(nn.Module):
 
     kernel: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, dims: int = 2) -> None:
         super().__init__()
-        kernel = None if taps is None else filter_kernel(outputs, taps[::-1], gain=4.0)
+        kernel = None if taps is None else filter_kernel(outputs, taps[::-1], dims, gain=2.0**dims)
         self.register_buffer("kernel", kernel, persistent=False)
-        self.conv = conv3x3(inputs, outputs)
+        self.conv = convolution(dims, inputs, outputs)
+        self.dims = dims
 
-    def forward(self, x: Images) -> Images:
-        """Images of twice the height and width."""
+    def forward(self, x: Features) -> Features:
+        """Images of twice the size."""
         if self.kernel is None:
-            return self.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
-        weight = self.conv.weight.flip(2, 3).transpose(0, 1)
-        spread = nn.functional.conv_transpose2d(x, weight, stride=2)
-        filtered = nn.functional.conv2d(
-            spread, self.kernel, padding=self.kernel.shape[-1] // 2 - 1, groups=len(self.kernel)
+            return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        axes = tuple(range(2, 2 + self.dims))
+        spread = _SPREAD[self.dims - 1](x, self.conv.weight.flip(axes).transpose(0, 1), stride=2)
+        padding = self.kernel.shape[-1] // 2 - 1
+        return _CONVOLVE[self.dims - 1](
+            spread, self.kernel, bias=self.conv.bias, padding=padding, groups=len(self.kernel)
         )
-        if self.conv.bias is None:
-            return filtered
-        return filtered + self.conv.bias[:, None, None]

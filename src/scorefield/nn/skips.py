@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.nn.blocks import Head, add
-from scorefield.nn.layers import Images, conv1x1
+from scorefield.nn.layers import Features, convolution
 from scorefield.nn.resampling import ConvDownsample, ConvUpsample, Downsample, Upsample
 
 ProgressiveInput = Literal["none", "input_skip", "residual"]
@@ -27,13 +27,13 @@ Combine = Literal["sum", "cat"]
 class InputSkip(nn.Module):
     """Halve the pyramid and merge its projection into h: a sum, or a concatenation, which doubles the channels of h."""
 
-    def __init__(self, image_channels: int, channels: int, taps: Sequence[float], combine: Combine) -> None:
+    def __init__(self, image_channels: int, channels: int, taps: Sequence[float], combine: Combine, dims: int) -> None:
         super().__init__()
-        self.down = Downsample(image_channels, taps)
-        self.conv = conv1x1(image_channels, channels)
+        self.down = Downsample(image_channels, taps, dims)
+        self.conv = convolution(dims, image_channels, channels, 1)
         self.concatenates = combine == "cat"
 
-    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+    def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The halved pyramid and the merged features."""
         pyramid = self.down(pyramid)
         projected: Tensor = self.conv(pyramid)
@@ -43,12 +43,12 @@ class InputSkip(nn.Module):
 class ResidualInput(nn.Module):
     """Halve and convolve the pyramid and add h to it; the sum is the new pyramid and the new h."""
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, rescale: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, rescale: bool, dims: int) -> None:
         super().__init__()
-        self.down = ConvDownsample(inputs, outputs, taps)
+        self.down = ConvDownsample(inputs, outputs, taps, dims)
         self.rescale = rescale
 
-    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+    def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The sum, twice."""
         pyramid = add(self.down(pyramid), h, self.rescale)
         return pyramid, pyramid
@@ -61,7 +61,7 @@ class OutputStart(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, _: None, h: Images) -> tuple[Images, Images]:
+    def forward(self, _: None, h: Features) -> tuple[Features, Features]:
         """The first pyramid and h."""
         return self.head(h), h
 
@@ -69,12 +69,12 @@ class OutputStart(nn.Module):
 class OutputSkip(nn.Module):
     """Add the image that ``head`` makes of h to the doubled pyramid; h stays as it is."""
 
-    def __init__(self, head: Head, image_channels: int, taps: Sequence[float]) -> None:
+    def __init__(self, head: Head, image_channels: int, taps: Sequence[float], dims: int) -> None:
         super().__init__()
-        self.up = Upsample(image_channels, taps)
+        self.up = Upsample(image_channels, taps, dims)
         self.head = head
 
-    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+    def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The new pyramid and h."""
         return self.up(pyramid) + self.head(h), h
 
@@ -82,12 +82,12 @@ class OutputSkip(nn.Module):
 class ResidualOutput(nn.Module):
     """Double and convolve the pyramid and add h to it; the sum is the new pyramid and the new h."""
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, rescale: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] | None, rescale: bool, dims: int) -> None:
         super().__init__()
-        self.up = ConvUpsample(inputs, outputs, taps)
+        self.up = ConvUpsample(inputs, outputs, taps, dims)
         self.rescale = rescale
 
-    def forward(self, pyramid: Images, h: Images) -> tuple[Images, Images]:
+    def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The sum, twice."""
         pyramid = add(self.up(pyramid), h, self.rescale)
         return pyramid, pyramid

@@ -27,25 +27,31 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from scorefield.nn.embedding import ConditionEmbedding, Embedding, check_batch
-from scorefield.nn.layers import Activation, check_choice, conv3x3
+from scorefield.nn.layers import Activation, check_choice, convolution
 from scorefield.nn.levels import DecoderLevel, EncoderLevel, Middle, Style
 from scorefield.nn.skips import Combine, ProgressiveInput, ProgressiveOutput
 
 Resample = Literal["fir", "box"]
 Residual = Literal["biggan", "ddpm"]
+DecoderAttention = Literal["last", "every"]
 
 
 class UNet(nn.Module):
-    """NCSN++ / DDPM++: images and one number per sample to images. The defaults are the paper's DDPM++ for CIFAR-10.
+    """Images (or series, or volumes) and one number per sample to images; by default the paper's DDPM++ for CIFAR-10.
 
     Args:
         in_channels: channels of the images, in and out.
+        dims: axes of space: 1 for series (channels, length), 2 for images, 3 for volumes (channels, depth, height,
+            width).
         channels: features at the highest resolution, before its multiplier.
         multipliers: features of level i, as a multiple of ``channels``; one per resolution, highest first.
         blocks: residual blocks per level of the encoder (the decoder has one more); one number, or one per level.
         attention: heights of the images at which blocks are followed by self-attention (the middle always has it).
-        size: height of the images that the network is meant for. It only decides at which levels ``attention`` lies;
-            images of any height and width that the levels halve evenly are accepted.
+        decoder_attention: after the "last" block of a level of the decoder (Song et al. 2021) or after "every" one (Ho
+            et al. 2020).
+        head_channels: channels of an attention head; 0 for a single head.
+        size: height of the images that the network is meant for, the first axis of space. It only decides at which
+            levels ``attention`` lies; images of any size that the levels halve evenly are accepted.
         residual: "biggan" (blocks resample inside) or "ddpm" (layers of their own resample).
         resample: "fir" (filtered by ``fir_taps``) or "box" (mean of 2×2 pixels, repetition).
         resample_with_conv: whether the resampling layers of "ddpm" blocks convolve.
@@ -56,6 +62,7 @@ class UNet(nn.Module):
         rescale: divide the sums of skip connections by √2.
         progressive, progressive_input, combine: see :mod:`scorefield.nn.skips`.
         nonlinearity: of all blocks.
+        group_channels: least number of channels in a group of the normalizations, which have at most 32 groups.
         init_scale: of the last layer of each branch; 0 starts the blocks as the identity and the network as zero.
         classes: number of class labels, 0 for none. Label ``classes``, and ``label=None``, mean "no label".
         centered: False for images in [0, 1], which the network then maps to [-1, 1] first.
@@ -73,10 +80,13 @@ class UNet(nn.Module):
         self,
         in_channels: int = 3,
         *,
+        dims: Literal[1, 2, 3] = 2,
         channels: int = 128,
         multipliers: Sequence[int] = (1, 2, 2, 2),
         blocks: int | Sequence[int] = 4,
         attention: Sequence[int] = (16,),
+        decoder_attention: DecoderAttention = "last",
+        head_channels: int = 0,
         size: int = 32,
         residual: Residual = "biggan",
         resample: Resample = "box",
@@ -90,6 +100,7 @@ class UNet(nn.Module):
         progressive_input: ProgressiveInput = "none",
         combine: Combine = "sum",
         nonlinearity: Activation = "silu",
+        group_channels: int = 4,
         init_scale: float = 0.0,
         classes: int = 0,
         centered: bool = True,
@@ -100,6 +111,7 @@ class UNet(nn.Module):
         check_choice("progressive", progressive, ProgressiveOutput)
         check_choice("progressive_input", progressive_input, ProgressiveInput)
         check_choice("combine", combine, Combine)
+        check_choice("decoder_attention", decoder_attention, DecoderAttention)
         sizes = level_sizes(size, len(multipliers))
         counts = (blocks,) * len(sizes) if isinstance(blocks, int) else tuple(blocks)
         if len(counts) != len(sizes) or min(counts) < 1:
@@ -111,6 +123,7 @@ class UNet(nn.Module):
                 f"attention={tuple(attention)}; images of size {size} have levels of sizes {sizes}: choose among these"
             )
         self.in_channels = in_channels
+        self.dims = dims
         self.divisor = 2 ** (len(sizes) - 1)
         self.centered = centered
         self.condition = ConditionEmbedding(
@@ -122,6 +135,7 @@ class UNet(nn.Module):
             nonlinearity=nonlinearity,
         )
         style = Style(
+            dims=dims,
             condition=self.condition.outputs,
             biggan=residual == "biggan",
             taps=tuple(fir_taps) if resample == "fir" else None,
@@ -130,11 +144,14 @@ class UNet(nn.Module):
             progressive_input=progressive_input,
             combine=combine,
             nonlinearity=nonlinearity,
+            group_channels=group_channels,
+            head_channels=head_channels,
+            every_attention=decoder_attention == "every",
             dropout=dropout,
             rescale=rescale,
             init_scale=init_scale,
         )
-        self.conv_in = conv3x3(in_channels, channels)
+        self.conv_in = convolution(dims, in_channels, channels)
         encoder: list[EncoderLevel] = []
         kept, pyramid = [channels], in_channels
         for height, multiplier, count in zip(sizes, multipliers, counts, strict=True):
@@ -172,10 +189,10 @@ class UNet(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *space"],
         c: Float[Tensor, " batch"],
         label: Integer[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Float[Tensor, "batch channels *space"]:
         """The network's output, like x.
 
         Args:
@@ -189,10 +206,15 @@ class UNet(nn.Module):
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(f"images have {x.shape[1]} channels; this network was built for {self.in_channels}")
-        if x.shape[2] % self.divisor or x.shape[3] % self.divisor:
+        space = x.shape[2:]
+        if len(space) != self.dims:
             raise ValueError(
-                f"images of {x.shape[2]}×{x.shape[3]} pixels; both sides must be multiples of {self.divisor} "
-                "for the levels to halve them: pad, crop or resize"
+                f"an input of shape {tuple(x.shape)}; this network takes {self.dims} axes after the channels"
+            )
+        if any(size % self.divisor for size in space):
+            raise ValueError(
+                f"images of {'×'.join(map(str, space))} pixels; every side must be a multiple of {self.divisor} "
+                "for the levels to halve it: pad, crop or resize"
             )
         check_batch(x, c, label)
         condition = self.condition(c, label)

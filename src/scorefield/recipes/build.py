@@ -79,10 +79,17 @@ def _network(recipe: Recipe) -> nn.Module:
     data = recipe.data
     if recipe.model.network == "mlp":
         return MLP(data.shape, classes=data.classes, **options)
-    if len(data.shape) != 3:
-        raise RecipeError(f"data.shape = {list(data.shape)}, and a unet needs [channels, height, width]; use mlp")
-    channels, height, _ = data.shape
-    return UNet(channels, size=height, classes=data.classes, **options)
+    match data.shape:
+        case (channels, size):
+            return UNet(channels, dims=1, size=size, classes=data.classes, **options)
+        case (channels, size, _):
+            return UNet(channels, dims=2, size=size, classes=data.classes, **options)
+        case (channels, size, _, _):
+            return UNet(channels, dims=3, size=size, classes=data.classes, **options)
+    raise RecipeError(
+        f"data.shape = {list(data.shape)}, and a unet takes [channels, length], [channels, height, width] or "
+        "[channels, depth, height, width]; use mlp"
+    )
 
 
 def _parameterization(model: Network) -> Parameterization:

@@ -114,20 +114,28 @@ class Network(Section):
     parameterization: Literal["noise", "score", "scaled_score", "data", "v", "velocity", "edm"] = "noise"
     data_std: PositiveFloat = 0.5
     """The standard deviation of the data for the edm parameterization."""
-    time_label: Literal["continuous", "log_sigma", "quarter_logsnr", "ascending_index", "descending_index"] = (
-        "continuous"
-    )
+    time_label: Literal[
+        "continuous",
+        "log_continuous",
+        "log_sigma",
+        "quarter_log_sigma",
+        "quarter_logsnr",
+        "ascending_index",
+        "descending_index",
+    ] = "continuous"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class UNet(Network):
-    """The U-Net of NCSN++ and DDPM++."""
+    """The U-Net of DDPM, NCSN++ and DDPM++, for series, images and volumes."""
 
     network: Literal["unet"] = "unet"
     channels: PositiveInt = 128
     multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2, 2)
     blocks: PositiveInt | tuple[PositiveInt, ...] = 4
     attention: tuple[PositiveInt, ...] = (16,)
+    decoder_attention: Literal["last", "every"] = "last"
+    head_channels: NonNegativeInt = 0
     residual: Literal["biggan", "ddpm"] = "biggan"
     resample: Literal["fir", "box"] = "box"
     fir_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
@@ -140,6 +148,7 @@ class UNet(Network):
     progressive_input: Literal["none", "input_skip", "residual"] = "none"
     combine: Literal["sum", "cat"] = "sum"
     nonlinearity: Literal["silu", "relu", "leaky_relu", "elu"] = "silu"
+    group_channels: PositiveInt = 4
     init_scale: Annotated[float, Field(ge=0)] = 0.0
     centered: bool = True
 
