@@ -7,16 +7,17 @@ from torch import nn
 
 from scorefield.exact import ExactModel
 from scorefield.network_model import (
-    TIME_LABELS,
     AscendingIndex,
     ContinuousTime,
     DescendingIndex,
     LogSigma,
+    LogTime,
     NetworkModel,
+    QuarterLogSigma,
     QuarterLogSNR,
 )
 from scorefield.score import PARAMETERIZATIONS, NoisePrediction, ScoreFunction
-from scorefield.sde import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
+from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, RectifiedFlow, SubVP
 from scorefield.space import DataSpace
 
 VIEWS = ["score", "denoise", "noise", "velocity"]
@@ -183,10 +184,28 @@ def test_published_time_labels():
     t = torch.tensor([1.0, 0.5], dtype=torch.float64)
     assert ContinuousTime()(VP(), t).tolist() == [999.0, 499.5]
     torch.testing.assert_close(LogSigma()(VE(), t), torch.log(torch.tensor([50.0, 0.5**0.5], dtype=torch.float64)))
-    assert DescendingIndex()(VE(), t).tolist() == [0.0, 500.0]
-    assert AscendingIndex()(VP(), t).tolist() == [999.0, 499.5]
     torch.testing.assert_close(QuarterLogSNR()(EDM(), t), torch.log(t) / 2)
-    assert len(TIME_LABELS) == 5
+    torch.testing.assert_close(QuarterLogSigma()(EDM(), t), torch.log(t) / 4)
+    torch.testing.assert_close(LogTime()(VP(), t), torch.log(999 * t))
+
+
+@pytest.mark.parametrize("table", [DDPM(steps=100), SMLD(steps=100)], ids=repr)
+def test_index_labels_are_the_rows_of_the_table(table):
+    """Row i is t = (i + 1)/steps; its label is i, or steps - 1 - i where 0 is the largest noise."""
+    rows = torch.arange(100, dtype=torch.float64)
+    t = (rows + 1) / 100
+    torch.testing.assert_close(AscendingIndex()(table, t), rows)
+    assert DescendingIndex()(table, t).tolist() == rows.flip(0).tolist()
+    assert DescendingIndex()(table, t.float()).tolist() == rows.flip(0).tolist()
+    between, before = double(0.505), double(0.0)
+    assert float(AscendingIndex()(table, between)) == pytest.approx(49.5)
+    assert (float(AscendingIndex()(table, before)), float(DescendingIndex()(table, before))) == (0, 99)
+
+
+@pytest.mark.parametrize("label", [AscendingIndex(), DescendingIndex()], ids=repr)
+def test_index_labels_need_a_table(label):
+    with pytest.raises(ValueError, match=r"VP has no table .*: take DDPM or SMLD"):
+        NetworkModel(nn.Identity(), VP(), DataSpace((2,)), NoisePrediction(), label)
 
 
 def test_label_reaches_the_network():

@@ -43,8 +43,28 @@ class LogSigma(TimeLabel):
 
 
 @dataclass(frozen=True)
+class LogTime(TimeLabel):
+    """log(scale * t/T): what a Fourier embedding is told in the published VP and sub-VP code."""
+
+    scale: float = 999.0
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """log(scale * t/T)."""
+        return torch.log(t * (self.scale / sde.T))
+
+
+@dataclass(frozen=True)
+class QuarterLogSigma(TimeLabel):
+    """log(sigma(t))/4 (Karras et al. 2022, table 1, where alpha = 1)."""
+
+    def __call__(self, sde: LinearSDE, t: Time) -> Time:
+        """log(sigma(t))/4."""
+        return 0.25 * torch.log(sde.sigma(t))
+
+
+@dataclass(frozen=True)
 class QuarterLogSNR(TimeLabel):
-    """-logsnr/4, which is EDM's log(sigma)/2 for any SDE, kept to [-20, 20] where the log-SNR is infinite."""
+    """-logsnr/4 = log(sigma/alpha)/2 for any SDE, kept to [-20, 20] where the log-SNR is infinite."""
 
     def __call__(self, sde: LinearSDE, t: Time) -> Time:
         """-logsnr(t)/4."""
@@ -53,29 +73,30 @@ class QuarterLogSNR(TimeLabel):
 
 @dataclass(frozen=True)
 class DescendingIndex(TimeLabel):
-    """round((steps - 1)(1 - t)): discrete NCSN, where label 0 is the largest noise."""
-
-    steps: int = 1000
+    """The nearest row of the SDE's table, counted from the largest noise: discrete NCSN and NCSN++ (VE)."""
 
     def __call__(self, sde: LinearSDE, t: Time) -> Time:
-        """round((steps - 1)(1 - t/T))."""
-        return torch.round((self.steps - 1) * (1 - t / sde.T))
+        """round(row(T) - row(t))."""
+        return torch.round(sde.row(torch.full_like(t, sde.T)) - sde.row(t))
 
 
 @dataclass(frozen=True)
 class AscendingIndex(TimeLabel):
-    """(steps - 1) t, unrounded: discrete DDPM as published."""
+    """The row of the SDE's table, from the least noise, unrounded between rows: discrete DDPM and DDPM++ (VP).
 
-    steps: int = 1000
+    The published samplers pair the label with the row below it, or with continuous time; here label i is row i.
+    """
 
     def __call__(self, sde: LinearSDE, t: Time) -> Time:
-        """(steps - 1) t/T."""
-        return (self.steps - 1) * t / sde.T
+        """row(t)."""
+        return sde.row(t)
 
 
 TIME_LABELS: dict[str, type[TimeLabel]] = {
     "continuous": ContinuousTime,
+    "log_continuous": LogTime,
     "log_sigma": LogSigma,
+    "quarter_log_sigma": QuarterLogSigma,
     "quarter_logsnr": QuarterLogSNR,
     "descending_index": DescendingIndex,
     "ascending_index": AscendingIndex,
@@ -113,6 +134,7 @@ class NetworkModel(Denoiser):
         self.time_label = time_label
         self.label: Tensor | int | None = None
         end = torch.tensor(sde.T, dtype=torch.float64, device="cpu")
+        time_label(sde, end)
         p, q = parameterization.target(sde, end)
         self.singular = bool(q * sde.alpha(end) == p * sde.sigma(end))
         """Whether the output says nothing about the data at T."""

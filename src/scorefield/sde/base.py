@@ -152,6 +152,10 @@ class LinearSDE(SDE):
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         return 0.5 * (low + high)
 
+    def row(self, t: Time) -> Time:  # noqa: ARG002
+        """The row of the table at t, counted from 0, for SDEs that continue a table; fractions lie between rows."""
+        raise ValueError(f"{type(self).__name__} has no table whose rows could be counted: take DDPM or SMLD")
+
     def transition(self, s: Time, t: Time) -> tuple[Time, Time]:
         """(a, v) of x_t | x_s ~ N(a x_s, v I) for s < t, eq. (4)."""
         v = -(self.sigma(t) ** 2) * torch.expm1(self.logsnr(t) - self.logsnr(s))

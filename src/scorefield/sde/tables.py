@@ -39,6 +39,10 @@ class DDPM(VariancePreserving):
         """The first row."""
         return 1 / self.steps
 
+    def row(self, t: Time) -> Time:
+        """Row i is t = (i + 1)/steps."""
+        return (t * self.steps - 1).clamp(min=0)
+
     def _knots(self, like: Tensor) -> Tensor:
         return _ddpm_integral(self.steps, self.beta_min, self.beta_max).to(like)
 
@@ -90,6 +94,10 @@ class SMLD(LinearSDE):
     def t_min(self) -> float:
         """The first row."""
         return 1 / self.steps
+
+    def row(self, t: Time) -> Time:
+        """Row i is t = (i + 1)/steps."""
+        return (t * self.steps - 1).clamp(min=0)
 
     @property
     def _rate(self) -> float:
