@@ -6,6 +6,8 @@ never divides by sigma.
 """
 
 from scorefield.nn.mlp import MLP
+from scorefield.nn.ncsn import NCSN
+from scorefield.nn.ncsnv2 import NCSNv2
 from scorefield.nn.unet import UNet
 
-__all__ = ["MLP", "UNet"]
+__all__ = ["MLP", "NCSN", "NCSNv2", "UNet"]

@@ -1,8 +1,9 @@
 r"""NCSN, the noise-conditional score network of Song & Ermon (2019).
 
-A dilated RefineNet in which a conditional InstanceNorm++ before every convolution tells the noise level: L levels
-:math:`\sigma_1 > \dots > \sigma_L` mean L rows of coefficients, and no meaning in between. The published network has 128
-features and L = 10 levels from 1 to 0.01, and its output is the score itself, of size :math:`1/\sigma`.
+A dilated RefineNet in which a conditional InstanceNorm++ before every convolution but the first tells the noise level:
+there are L levels :math:`\sigma_1 > \dots > \sigma_L` with a row of coefficients each, and nothing in between. The
+published network has 128 features and 10 levels from 1 to 0.01. Its output is the score itself, which grows as
+:math:`1/\sigma`.
 """
 
 import torch

@@ -1,10 +1,10 @@
 r"""NCSNv2, the score network of Song & Ermon (2020), which is not told the noise level.
 
-Where there are hundreds of noise levels, a table of coefficients for each is a burden, and it is not needed: the norm of
-the score is :math:`\sqrt{D}/\sigma` at all levels, so one network :math:`F(x)` with :math:`s(x, \sigma) =
-F(x)/\sigma` (technique 3) tells the level from the image. The output here is F: the division belongs to the
-parameterization. The dilated RefineNet of NCSN remains, without normalization in its decoder; images above 64 pixels get
-one more halved stage, those above 128 two.
+Where there are hundreds of noise levels, a table of coefficients for each is a burden, and it is not needed: the norm
+of the score is about :math:`\sqrt{D}/\sigma` at all levels, so that one network :math:`F(x)` with :math:`s(x, \sigma)
+= F(x)/\sigma` (technique 3) can tell the level from the image. The output here is F: the division belongs to the
+parameterization. The dilated RefineNet of NCSN remains, without normalization in its decoder and with maxima in the
+place of means in its pooling. Larger images get one or two more stages that halve the resolution:
 
 ======== ================= =================== =======================================
 stages   images            lowest resolution   features, as multiples of ``channels``

@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from scorefield.nn.layers import Images
-
+Images = Float[Tensor, "_ _ _ _"]
 Level = Integer[Tensor, " batch"]
 Coefficients = Float[Tensor, "_ channels"]
 

@@ -20,15 +20,14 @@ and pooling takes maxima.
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield.nn.layers import Activation, Images, activation
-from scorefield.nn.normalization import ConditionalInstanceNormPlus, InstanceNormPlus, Level, Unnormalized
+from scorefield.nn.layers import Activation, activation
+from scorefield.nn.normalization import ConditionalInstanceNormPlus, Images, InstanceNormPlus, Level, Unnormalized
 
 
-def convolution(inputs: int, outputs: int, *, dilation: int = 1, bias: bool = True) -> nn.Conv2d:
+def conv3x3(inputs: int, outputs: int, *, dilation: int = 1, bias: bool = True) -> nn.Conv2d:
     """A 3×3 convolution that keeps the size, with weights uniform in ±1/√fan_in as in the published training."""
     return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=bias)
 
@@ -54,14 +53,14 @@ class DilatedBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = normalization(inputs, levels)
-        self.conv1 = convolution(inputs, inputs, dilation=dilation)
+        self.conv1 = conv3x3(inputs, inputs, dilation=dilation)
         self.norm2 = normalization(inputs, levels)
-        self.conv2 = convolution(inputs, outputs, dilation=dilation)
+        self.conv2 = conv3x3(inputs, outputs, dilation=dilation)
         self.halves = begins and dilation == 1
         self.shortcut: nn.Conv2d | None = None
         if begins:
             self.shortcut = (
-                nn.Conv2d(inputs, outputs, 1) if self.halves else convolution(inputs, outputs, dilation=dilation)
+                nn.Conv2d(inputs, outputs, 1) if self.halves else conv3x3(inputs, outputs, dilation=dilation)
             )
         self.activation = activation(nonlinearity)
 
@@ -71,7 +70,7 @@ class DilatedBlock(nn.Module):
         h = self.conv2(self.activation(self.norm2(h, level)))
         if self.halves:
             h, x = nn.functional.avg_pool2d(h, 2), nn.functional.avg_pool2d(x, 2)
-        return h + (x if self.shortcut is None else self.shortcut(x))  # type: ignore[no-any-return]
+        return h + (x if self.shortcut is None else self.shortcut(x))
 
 
 class Stage(nn.Module):
@@ -104,9 +103,9 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int, levels: int, nonlinearity: Activation) -> None:
         super().__init__()
         self.norm1 = conditional(channels, levels)
-        self.conv1 = convolution(channels, channels, bias=False)
+        self.conv1 = conv3x3(channels, channels, bias=False)
         self.norm2 = conditional(channels, levels)
-        self.conv2 = convolution(channels, channels, bias=False)
+        self.conv2 = conv3x3(channels, channels, bias=False)
         self.activation = activation(nonlinearity)
 
     def forward(self, x: Images, level: Level | None) -> Images:
@@ -138,7 +137,7 @@ class Fusion(nn.Module):
     def __init__(self, inputs: int, outputs: int, levels: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(conditional(inputs, levels) for _ in range(2))
-        self.convs = nn.ModuleList(convolution(inputs, outputs) for _ in range(2))
+        self.convs = nn.ModuleList(conv3x3(inputs, outputs) for _ in range(2))
 
     def forward(self, fine: Images, coarse: Images, level: Level | None) -> Images:
         """The sum, of the size of ``fine``."""
@@ -159,7 +158,7 @@ class ChainedPooling(nn.Module):
     def __init__(self, channels: int, levels: int, nonlinearity: Activation) -> None:
         super().__init__()
         self.norms = nn.ModuleList(conditional(channels, levels) for _ in range(2))
-        self.convs = nn.ModuleList(convolution(channels, channels, bias=False) for _ in range(2))
+        self.convs = nn.ModuleList(conv3x3(channels, channels, bias=False) for _ in range(2))
         self.pool = nn.AvgPool2d(5, 1, 2) if levels else nn.MaxPool2d(5, 1, 2)
         self.activation = activation(nonlinearity)
 
@@ -198,7 +197,7 @@ class RefineNet(nn.Module):
     Args:
         in_channels: channels of the images, in and out.
         channels: features of the first stage; at least 2.
-        multipliers: features of each stage, as a multiple of ``channels``.
+        multipliers: features of each stage, as a multiple of ``channels``; that of the first is 1.
         dilations: of each stage; those of dilation 1 after the first halve the resolution.
         levels: number of noise levels that the normalizations tell apart, 0 for none.
         nonlinearity: of all blocks.
@@ -207,6 +206,7 @@ class RefineNet(nn.Module):
     Raises:
         ValueError: for fewer than 2 channels, where there is no spread of the means to normalize by.
 
+    >>> import torch
     >>> network = RefineNet(1, 8, multipliers=(1, 2, 2), dilations=(1, 1, 2))
     >>> network(torch.randn(2, 1, 16, 12)).shape
     torch.Size([2, 1, 16, 12])
@@ -228,7 +228,7 @@ class RefineNet(nn.Module):
             raise ValueError(f"channels={channels}; InstanceNorm++ compares channels and needs at least 2")
         self.in_channels = in_channels
         self.centered = centered
-        self.conv_in = convolution(in_channels, channels)
+        self.conv_in = conv3x3(in_channels, channels)
         widths = [channels * multiplier for multiplier in multipliers]
         finer = [channels, *widths[:-1]]
         lowest = len(widths) - 1
@@ -237,14 +237,12 @@ class RefineNet(nn.Module):
             for i, (inputs, width, dilation) in enumerate(zip(finer, widths, dilations, strict=True))
         )
         self.decoder = nn.ModuleList(
-            RefineBlock(
-                width, outputs, lowest=i == lowest, highest=i == 0, levels=levels, nonlinearity=nonlinearity
-            )
-            for i, (width, outputs) in enumerate(zip(widths, finer[:1] + finer[1:], strict=True))
+            RefineBlock(width, outputs, lowest=i == lowest, highest=i == 0, levels=levels, nonlinearity=nonlinearity)
+            for i, (width, outputs) in enumerate(zip(widths, finer, strict=True))
         )
         self.norm = normalization(channels, levels)
         self.activation = activation(nonlinearity)
-        self.conv_out = convolution(channels, in_channels)
+        self.conv_out = conv3x3(channels, in_channels)
         self.divisor = 2 ** sum(dilation == 1 for dilation in dilations[1:])
 
     def forward(
