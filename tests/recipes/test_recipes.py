@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from scorefield.nn import MLP, UNet
+from scorefield.nn import MLP, NCSN, NCSNv2, UNet
 from scorefield.recipes import Recipe, RecipeError, load_recipe, parse_recipe, preset_names, schema, to_yaml
 from scorefield.recipes.build import SDES, build, build_sampler
 from scorefield.score import EDMPrediction
@@ -68,14 +68,68 @@ def test_the_schema_of_an_sde_is_the_sde(name: str) -> None:
     assert SDES.keys() == SECTIONS.keys()
 
 
-@pytest.mark.parametrize(("section", "network"), [(schema.UNet, UNet), (schema.MLP, MLP)])
+@pytest.mark.parametrize(
+    ("section", "network"),
+    [(schema.UNet, UNet), (schema.MLP, MLP), (schema.NCSN, NCSN), (schema.NCSNv2, NCSNv2)],
+)
 def test_the_schema_of_a_network_has_all_its_options(section: type[schema.Network], network: type) -> None:
 
-    options = set(inspect.signature(network).parameters) - {"in_channels", "size", "shape", "classes"}
+    options = set(inspect.signature(network).parameters) - {
+        "in_channels",
+        "dims",
+        "size",
+        "shape",
+        "levels",
+        "classes",
+    }
     common = {"network", "parameterization", "data_std", "time_label"}
     assert set(section.model_fields) - common == options
     defaults = {key: p.default for key, p in inspect.signature(network).parameters.items() if key in options}
     assert {key: section.model_fields[key].default for key in options} == defaults
+
+
+NCSN_10 = {
+    "data": {"shape": [3, 32, 32]},
+    "sde": {"name": "smld", "steps": 10, "sigma_max": 1.0},
+    "model": {"network": "ncsn", "channels": 4},
+}
+
+
+def test_an_ncsn_has_as_many_noise_levels_as_its_table_has_rows() -> None:
+    model = build(parse_recipe(NCSN_10, "mine"))
+    assert isinstance(model.network, NCSN)
+    assert model.network.levels == 10
+    x, rows = torch.rand(10, 3, 32, 32), torch.arange(1, 11) / 10
+    expected = model.network(x, torch.arange(10).flip(0).float())
+    torch.testing.assert_close(model.score(x, rows), expected)
+
+
+def test_an_ncsnv2_predicts_sigma_times_the_score_for_any_sde() -> None:
+    changes = {"sde": {"name": "ve", "sigma_max": 190.0}, "model": {"network": "ncsnv2", "channels": 4, "stages": 5}}
+    model = build(parse_recipe({**NCSN_10, **changes}, "mine"))
+    assert isinstance(model.network, NCSNv2)
+    x, t = torch.rand(2, 3, 32, 32), torch.tensor([0.2, 0.9])
+    expected = model.network(x, t) / model.sde.sigma(t)[:, None, None, None]
+    torch.testing.assert_close(model.score(x, t), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sde": {"name": "ve"}}, "sde.name = ve with model.time_label = descending_index, .*: use smld"),
+        ({"model": {"network": "ncsn", "time_label": "log_sigma"}}, "time_label = log_sigma, .* descending_index"),
+        ({"data": {"shape": [3, 32]}}, r"data.shape = \[3, 32\], and an ncsn takes \[channels, height, width\]"),
+        ({"data": {"shape": [3, 32, 31]}}, "images of 32×31 pixels; both sides must be multiples of 2"),
+        ({"data": {"classes": 10}}, "data.classes = 10, and an ncsn takes no labels"),
+        ({"model": {"network": "ncsn", "channels": 1}}, "channels=1; InstanceNorm"),
+        ({"model": {"network": "ncsn", "dropout": 0.1}}, "dropout"),
+        ({"model": {"network": "ncsnv2", "stages": 7}}, "stages"),
+    ],
+    ids=str,
+)
+def test_what_no_ncsn_can_be_is_refused(changes: dict[str, dict[str, object]], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build(parse_recipe({**NCSN_10, **changes}, "mine"))
 
 
 def test_overrides_are_yaml_and_later_ones_win() -> None:

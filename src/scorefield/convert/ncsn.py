@@ -2,7 +2,7 @@
 
 That code keeps one attribute per layer: ``begin_conv``, ``normalizer`` and ``end_conv``; ``res1`` … ``res5`` for the
 stages of the encoder, finest first; ``refine1`` … ``refine5`` for the blocks of the decoder, coarsest first. The
-network for 256 pixels has one more of each, between the third and the fourth stage: ``res31`` and ``refine31``. Only the
+network for 256 pixels has one more of each, ``res31`` after ``res3`` and ``refine31`` before ``refine3``. Only the
 names differ from ours, not the tensors. NCSNv2 has one entry more there, its noise levels ``sigmas``.
 """
 

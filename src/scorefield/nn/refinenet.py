@@ -245,6 +245,17 @@ class RefineNet(nn.Module):
         self.conv_out = conv3x3(channels, in_channels)
         self.divisor = 2 ** sum(dilation == 1 for dilation in dilations[1:])
 
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raise a ValueError unless the network takes images of this (channels, height, width)."""
+        channels, height, width = shape
+        if channels != self.in_channels:
+            raise ValueError(f"images have {channels} channels; this network was built for {self.in_channels}")
+        if height % self.divisor or width % self.divisor:
+            raise ValueError(
+                f"images of {height}×{width} pixels; both sides must be multiples of {self.divisor} for the stages to "
+                "halve them: pad, crop or resize"
+            )
+
     def forward(
         self, x: Float[Tensor, "batch channels height width"], level: Level | None = None
     ) -> Float[Tensor, "batch channels height width"]:
@@ -253,13 +264,7 @@ class RefineNet(nn.Module):
         Raises:
             ValueError: where the images have other channels or a size that the stages do not halve evenly.
         """
-        if x.shape[1] != self.in_channels:
-            raise ValueError(f"images have {x.shape[1]} channels; this network was built for {self.in_channels}")
-        if x.shape[2] % self.divisor or x.shape[3] % self.divisor:
-            raise ValueError(
-                f"images of {x.shape[2]}×{x.shape[3]} pixels; both sides must be multiples of {self.divisor} "
-                "for the stages to halve them: pad, crop or resize"
-            )
+        self.check_shape(tuple(x.shape[1:]))
         features = [self.conv_in(x if self.centered else 2.0 * x - 1.0)]
         for stage in self.encoder:
             features.append(stage(features[-1], level))

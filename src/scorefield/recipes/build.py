@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from scorefield.network_model import TIME_LABELS, NetworkModel
-from scorefield.nn import MLP, UNet
+from scorefield.nn import MLP, NCSN, NCSNv2, UNet
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
 from scorefield.samplers import Ancestral, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, Sampler
@@ -75,10 +75,12 @@ def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
 
 def _network(recipe: Recipe) -> nn.Module:
     """The network of the model section, whose remaining keys are its options."""
-    options: dict[str, Any] = recipe.model.model_dump(exclude={"network", *Network.model_fields} - {"dropout"})
+    options: dict[str, Any] = recipe.model.model_dump(exclude={"network", *Network.model_fields})
     data = recipe.data
     if recipe.model.network == "mlp":
         return MLP(data.shape, classes=data.classes, **options)
+    if recipe.model.network != "unet":
+        return _ncsn(recipe, options)
     match data.shape:
         case (channels, size):
             return UNet(channels, dims=1, size=size, classes=data.classes, **options)
@@ -90,6 +92,27 @@ def _network(recipe: Recipe) -> nn.Module:
         f"data.shape = {list(data.shape)}, and a unet takes [channels, length], [channels, height, width] or "
         "[channels, depth, height, width]; use mlp"
     )
+
+
+def _ncsn(recipe: Recipe, options: dict[str, Any]) -> NCSN | NCSNv2:
+    """NCSN or NCSNv2: for images without classes; an NCSN has as many noise levels as the SDE's table has rows."""
+    name, shape = recipe.model.network, recipe.data.shape
+    if len(shape) != 3:
+        raise RecipeError(f"data.shape = {list(shape)}, and an {name} takes [channels, height, width]; use unet or mlp")
+    if recipe.data.classes:
+        raise RecipeError(f"data.classes = {recipe.data.classes}, and an {name} takes no labels: set 0 or use unet")
+    network: NCSN | NCSNv2
+    if name == "ncsnv2":
+        network = NCSNv2(shape[0], **options)
+    elif recipe.sde.name not in ("ddpm", "smld") or recipe.model.time_label != "descending_index":
+        raise RecipeError(
+            f"sde.name = {recipe.sde.name} with model.time_label = {recipe.model.time_label}, and an ncsn is told the "
+            "row of a table: use smld with descending_index"
+        )
+    else:
+        network = NCSN(shape[0], levels=recipe.sde.steps, **options)
+    network.refinenet.check_shape(shape)
+    return network
 
 
 def _parameterization(model: Network) -> Parameterization:

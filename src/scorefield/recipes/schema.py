@@ -108,22 +108,26 @@ class SMLD(Section):
 SDE = Annotated[VP | SubVP | VE | EDM | RectifiedFlow | Cosine | DDPM | SMLD, Field(discriminator="name")]
 
 
+Parameterization = Literal["noise", "score", "scaled_score", "data", "v", "velocity", "edm"]
+TimeLabel = Literal[
+    "continuous",
+    "log_continuous",
+    "log_sigma",
+    "quarter_log_sigma",
+    "quarter_logsnr",
+    "ascending_index",
+    "descending_index",
+]
+Nonlinearity = Literal["silu", "relu", "leaky_relu", "elu"]
+
+
 class Network(Section):
     """What every network has: what it predicts and the number by which it is told the time."""
 
-    parameterization: Literal["noise", "score", "scaled_score", "data", "v", "velocity", "edm"] = "noise"
+    parameterization: Parameterization = "noise"
     data_std: PositiveFloat = 0.5
     """The standard deviation of the data for the edm parameterization."""
-    time_label: Literal[
-        "continuous",
-        "log_continuous",
-        "log_sigma",
-        "quarter_log_sigma",
-        "quarter_logsnr",
-        "ascending_index",
-        "descending_index",
-    ] = "continuous"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    time_label: TimeLabel = "continuous"
 
 
 class UNet(Network):
@@ -147,7 +151,7 @@ class UNet(Network):
     progressive: Literal["none", "output_skip", "residual"] = "none"
     progressive_input: Literal["none", "input_skip", "residual"] = "none"
     combine: Literal["sum", "cat"] = "sum"
-    nonlinearity: Literal["silu", "relu", "leaky_relu", "elu"] = "silu"
+    nonlinearity: Nonlinearity = "silu"
     group_channels: PositiveInt = 4
     init_scale: Annotated[float, Field(ge=0)] = 0.0
     centered: bool = True
@@ -161,9 +165,33 @@ class MLP(Network):
     depth: PositiveInt = 4
     time_scale: PositiveFloat = 1.0
     fourier_scale: PositiveFloat = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-Model = Annotated[UNet | MLP, Field(discriminator="network")]
+class NCSN(Network):
+    """The network of Song & Ermon 2019, which predicts the score and is told the row of the SDE's table."""
+
+    network: Literal["ncsn"] = "ncsn"
+    parameterization: Parameterization = "score"
+    time_label: TimeLabel = "descending_index"
+    channels: PositiveInt = 128
+    nonlinearity: Nonlinearity = "elu"
+    centered: bool = False
+
+
+class NCSNv2(Network):
+    """The network of Song & Ermon 2020, which predicts the score over its size and is told no time."""
+
+    network: Literal["ncsnv2"] = "ncsnv2"
+    parameterization: Parameterization = "scaled_score"
+    time_label: TimeLabel = "log_sigma"
+    channels: PositiveInt = 128
+    stages: Literal[4, 5, 6] = 4
+    nonlinearity: Nonlinearity = "elu"
+    centered: bool = False
+
+
+Model = Annotated[UNet | MLP | NCSN | NCSNv2, Field(discriminator="network")]
 
 
 class Training(Section):
