@@ -11,7 +11,7 @@ from scorefield.exact import ExactModel
 from scorefield.losses import denoising_loss, likelihood_weight, sample_times
 from scorefield.network_model import ContinuousTime, NetworkModel
 from scorefield.score import PARAMETERIZATIONS
-from scorefield.sde import VE, VP, RectifiedFlow
+from scorefield.sde import DDPM, SMLD, VE, VP, RectifiedFlow
 
 
 class Oracle(nn.Module):
@@ -81,6 +81,18 @@ def test_times_and_their_factors():
     torch.testing.assert_close(factor, torch.ones_like(u), rtol=1e-6, atol=0)
     with pytest.raises(ValueError, match='RectifiedFlow takes to -inf: use "uniform"'):
         sample_times(RectifiedFlow(), u, "logsnr")
+
+
+@pytest.mark.parametrize("table", [DDPM(steps=50), SMLD(steps=10)], ids=repr)
+def test_times_of_a_table_are_its_rows_equally_often(table):
+    u = (torch.arange(1000) + 0.5) / 1000
+    t, factor = sample_times(table, u, "table")
+    rows, counts = table.row(t.double()).unique(return_counts=True)
+    torch.testing.assert_close(rows, torch.arange(table.steps).double(), rtol=0, atol=1e-5)
+    assert counts.unique().tolist() == [1000 / table.steps]
+    assert factor.unique().tolist() == [1.0]
+    with pytest.raises(ValueError, match="VP has no table"):
+        sample_times(VP(), u, "table")
 
 
 def test_the_exact_model_is_the_minimum():

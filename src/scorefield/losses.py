@@ -18,15 +18,16 @@ from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, expand
 
 Weighting = Literal["simple", "likelihood"]
-TimeDistribution = Literal["uniform", "logsnr"]
+TimeDistribution = Literal["uniform", "table", "logsnr"]
 PerSample = Float[Tensor, "batch"]
 
 
 def sample_times(sde: LinearSDE, u: PerSample, distribution: TimeDistribution) -> tuple[PerSample, PerSample]:
     """Turn u in [0, 1) into training times t in [t_min, T] and the factors by which to multiply their losses.
 
-    "uniform" times have factor 1. "logsnr" makes the log-SNR uniform: importance sampling for the likelihood weighting
-    (Song, Durkan et al. 2021, for VP; here for any SDE), whose weight times factor is then constant.
+    "uniform" times have factor 1, and so do those of "table", the rows of a table SDE, on which discrete models were
+    trained (Ho et al. 2020; Song & Ermon 2019). "logsnr" makes the log-SNR uniform: importance sampling for the
+    likelihood weighting (Song, Durkan et al. 2021, for VP; here for any SDE), whose weight times factor is then constant.
 
     >>> from scorefield.sde import VE
     >>> sample_times(VE(t_min=0.0), torch.tensor([0.5]), "logsnr")  # for VE the two are the same
@@ -34,6 +35,9 @@ def sample_times(sde: LinearSDE, u: PerSample, distribution: TimeDistribution) -
     """
     if distribution == "uniform":
         return sde.t_min + (sde.T - sde.t_min) * u, torch.ones_like(u)
+    if distribution == "table":
+        rows = sde.row(torch.tensor(sde.T, dtype=torch.float64)) + 1
+        return (((u * rows).floor() + 1) / rows * sde.T).to(u.dtype), torch.ones_like(u)
     high, low = sde.logsnr(torch.tensor([sde.t_min, sde.T], dtype=torch.float64)).tolist()
     if low == float("-inf"):
         raise ValueError(f'times uniform in log-SNR, which {type(sde).__name__} takes to -inf: use "uniform"')

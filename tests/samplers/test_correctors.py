@@ -1,16 +1,28 @@
 """Correctors: stationary law, where they help and where they hurt, batch mates."""
 
+import math
+
 import pytest
 import torch
 from oracles import FIVE, correlated, double, middle, name
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.samplers import Ancestral, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, Sampler, run
+from scorefield.samplers import (
+    Ancestral,
+    CorrectorOnly,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Sampler,
+    run,
+)
 from scorefield.score import ScoreFunction
-from scorefield.sde import VE, VP
+from scorefield.sde import SMLD, VE, VP
 from scorefield.space import DataSpace
 from scorefield.testing import law_error, propagate
+from scorefield.times import uniform
 
 
 class Stay(Sampler):
@@ -120,3 +132,39 @@ def test_a_sample_is_its_seed(rule):
     together = samples(range(12))
     apart = torch.cat([samples(range(5)), samples(range(5, 6)), samples(range(6, 12))])
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
+
+
+def test_annealed_langevin_corrects_at_every_row_of_the_table() -> None:
+    """On N(m, v) each step is affine: mean and variance of x, by hand, over the rows from the largest to the least."""
+    table, snr, turns, m, v = SMLD(steps=5, sigma_min=0.1, sigma_max=3.0), 0.2, 3, 0.7, 0.05
+    dim = 200_000
+    law = GaussianMixture(torch.full((1, dim), m), variances=torch.full((1, dim), v))
+    model, grid = ExactModel(table, law), uniform(table, 4)
+    mean, variance = 0.0, 9.0
+    for sigma in torch.logspace(math.log10(3.0), -1, 5, dtype=torch.float64).tolist():
+        width, delta = v + sigma**2, 2 * (snr * sigma) ** 2
+        for _ in range(turns):
+            keep = 1 - delta / width
+            mean, variance = m + keep * (mean - m), keep**2 * variance + 2 * delta
+    noise = Noise(0, range(1))
+    start = table.prior.sample(noise.normal((dim,)))
+    x = run(CorrectorOnly(Langevin(snr, turns)), model, start, grid, noise=noise, denoise=False)
+    assert float(x.mean()) == pytest.approx(mean, abs=4 * (variance / dim) ** 0.5)
+    assert float(x.var()) == pytest.approx(variance, rel=4 * (2 / dim) ** 0.5)
+
+
+def test_annealed_langevin_evaluates_at_each_level_and_once_to_denoise() -> None:
+    seen = []
+
+    class Watched(ExactModel):
+        def score(self, x, t):
+            seen.append(round(float(t), 6))
+            return super().score(x, t)
+
+    table = SMLD(steps=3)
+    model = Watched(table, GaussianMixture(torch.zeros(1, 1), variances=torch.ones(1, 1)))
+    noise = Noise(0, range(2))
+    adjusted = CorrectorOnly(Langevin(steps=2)).adjusted(lambda model, x, t, noise: 0 * x)
+    x = run(adjusted, model, noise.normal((1,)), uniform(table, 2), noise=noise)
+    assert seen == [1.0, 1.0, 0.666667, 0.666667, 0.333333, 0.333333]
+    assert x.tolist() == [[0.0], [0.0]]

@@ -24,6 +24,15 @@ def test_the_objective_is_the_loss_at_its_times(weighting: str, times: str) -> N
     torch.testing.assert_close(Objective(made, weighting, times)(v, u, z, None), expected)
 
 
+def test_the_sum_is_half_the_dimension_times_the_mean() -> None:
+    made, (u, z, v) = model(), draws(0, 3, (16, 2), slice(0, 16))
+    mean, total = (Objective(made, "simple", "uniform", reduction=kind)(v, u, z, None) for kind in ("mean", "sum"))
+    t, _ = sample_times(made.sde, u, "uniform")
+    x = made.sde.alpha(t)[:, None] * v + made.sde.sigma(t)[:, None] * z
+    torch.testing.assert_close(total, (0.5 * (made.noise(x, t) - z).square().sum(1)).mean())
+    torch.testing.assert_close(mean, (made.noise(x, t) - z).square().mean())
+
+
 def test_the_share_of_the_likelihood_has_its_times_with_weight_one() -> None:
     made = model()
     u = (torch.arange(1000) + 0.5) / 1000

@@ -9,6 +9,10 @@ tends to sigma_t; so the step here is
 
 which depends on nothing but time. Where x_t has variance W, the stationary variance is W/(1 - snr² sigma_t²/W): at most
 1/(1 - snr²) of the right one, by design.
+
+Correctors alone are a sampler, too: annealed Langevin dynamics (Song & Ermon 2019, algorithm 1) runs them at one noise
+level after the other, x staying as it is in between, with steps (1). The epsilon of Song & Ermon 2020 is
+2 (snr sigma_min)².
 """
 
 from abc import ABC, abstractmethod
@@ -92,3 +96,25 @@ class PredictorCorrector(Sampler):
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Adjusted after the corrector and after the predictor."""
         return PredictorCorrector(self.predictor.adjusted(adjust), self.corrector.adjusted(adjust))
+
+
+@dataclass(frozen=True)
+class CorrectorOnly(Sampler):
+    """The corrector at each time, the first and the last included, and no predictor: annealed Langevin dynamics.
+
+    For SDEs with alpha = 1: x_t is taken for x_s as it is.
+    """
+
+    corrector: Corrector = field(default_factory=Langevin)
+
+    def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
+        """The corrector at the first time."""
+        return self.corrector.correct(model, x, t, noise)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:  # noqa: ARG002
+        """The corrector at time s, on x of time t > s."""
+        return self.corrector.correct(model, x, s, noise)
+
+    def adjusted(self, adjust: Adjust) -> Sampler:
+        """Adjusted after each of the corrector's turns."""
+        return CorrectorOnly(self.corrector.adjusted(adjust))

@@ -10,7 +10,12 @@ A `likelihood_share` of the batch has times uniform in log-SNR, all with weight 
 sampled. With the simple loss for the rest this is L_simple + lambda L_vlb (Nichol & Dhariwal 2021): the picture is
 learned as with the simple loss, and so is the least noise, which that loss hardly ever sees and on which likelihoods
 depend.
+
+The loss of a sample is the mean over its coordinates, or with "sum" half their sum, as in the published training of the
+VE models: all the same to Adam, which does not see the scale of a gradient, but not to clipping.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -20,6 +25,8 @@ from scorefield.losses import PerSample, TimeDistribution, Weighting, denoising_
 from scorefield.network_model import NetworkModel
 from scorefield.noise import key
 from scorefield.shapes import Data
+
+Reduction = Literal["mean", "sum"]
 
 
 def draws(seed: int, step: int, shape: tuple[int, ...], rows: slice) -> tuple[Tensor, Data, Data]:
@@ -42,10 +49,16 @@ class Objective(nn.Module):
     """Denoising score matching of a model, as a module: what is run in parallel and in reduced precision."""
 
     def __init__(
-        self, model: NetworkModel, weighting: Weighting, times: TimeDistribution, likelihood_share: float = 0.0
+        self,
+        model: NetworkModel,
+        weighting: Weighting,
+        times: TimeDistribution,
+        likelihood_share: float = 0.0,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         self.share = likelihood_share
+        self.scale = 1.0 if reduction == "mean" else 0.5 * model.space.dim
         self.model = model
         self.weighting: Weighting = weighting
         self.times: TimeDistribution = times
@@ -53,10 +66,10 @@ class Objective(nn.Module):
     def forward(
         self, x0: Data, u: Float[Tensor, " batch"], z: Data, labels: Int64[Tensor, " batch"] | None
     ) -> Float[Tensor, ""]:
-        """The mean loss of data `x0` (model units) at the times of `u` with noise `z`."""
+        """The loss of data `x0` (model units) at the times of `u` with noise `z`, a mean over the batch."""
         model = self.model if labels is None else self.model.given(label=labels)
         t, weight = self._times(u)
-        return (weight * denoising_loss(model, x0, t, z)).mean()
+        return self.scale * (weight * denoising_loss(model, x0, t, z)).mean()
 
     def _times(self, u: PerSample) -> tuple[PerSample, PerSample]:
         """The times of u and the weights of |eps_hat - z|²; u below `share` have log-SNR-uniform times, weight 1."""
