@@ -25,9 +25,9 @@ PerSample = Float[Tensor, "batch"]
 def sample_times(sde: LinearSDE, u: PerSample, distribution: TimeDistribution) -> tuple[PerSample, PerSample]:
     """Turn u in [0, 1) into training times t in [t_min, T] and the factors by which to multiply their losses.
 
-    "uniform" times have factor 1, and so do those of "table", the rows of a table SDE, on which discrete models were
-    trained (Ho et al. 2020; Song & Ermon 2019). "logsnr" makes the log-SNR uniform: importance sampling for the
-    likelihood weighting (Song, Durkan et al. 2021, for VP; here for any SDE), whose weight times factor is then constant.
+    "uniform" times have factor 1, and so do those of "table", the rows of an SDE's table (Song & Ermon 2019; Ho et al.
+    2020). "logsnr" makes the log-SNR uniform: importance sampling for the likelihood weighting (Song, Durkan et al.
+    2021, for VP; here for any SDE), whose weight times factor is then constant.
 
     >>> from scorefield.sde import VE
     >>> sample_times(VE(t_min=0.0), torch.tensor([0.5]), "logsnr")  # for VE the two are the same

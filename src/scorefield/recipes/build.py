@@ -1,6 +1,6 @@
 """From a recipe to a model."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -8,7 +8,15 @@ from scorefield.network_model import TIME_LABELS, NetworkModel
 from scorefield.nn import MLP, NCSN, NCSNv2, UNet
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
-from scorefield.samplers import Ancestral, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, Sampler
+from scorefield.samplers import (
+    Ancestral,
+    CorrectorOnly,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Sampler,
+)
 from scorefield.score import PARAMETERIZATIONS, Parameterization
 from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
 from scorefield.space import DataSpace
@@ -58,18 +66,23 @@ def build(recipe: Recipe) -> RecipeModel:
 
 
 def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
-    """The sampler and the time grid that the recipe's sampling section names."""
+    """The sampler and the time grid that the recipe's sampling section names. RecipeError where it names none."""
     sampling = recipe.sampling
+    rules: dict[str, Literal["norm", "sigma"]] = {"langevin": "norm", "annealed_langevin": "sigma"}
     predictors: dict[str, type[EulerMaruyama | ReverseDiffusion | Ancestral]] = {
         "euler_maruyama": EulerMaruyama,
         "reverse_diffusion": ReverseDiffusion,
         "ancestral": Ancestral,
     }
-    predictor = predictors[sampling.predictor](probability_flow=sampling.probability_flow)
     times = (uniform if sampling.grid == "uniform" else logsnr)(sde, sampling.steps)
+    if sampling.predictor == "none":
+        if sampling.corrector == "none":
+            raise RecipeError("sampling.predictor and sampling.corrector are both none: x would stay noise; name one")
+        return CorrectorOnly(Langevin(sampling.snr, sampling.corrector_steps, rules[sampling.corrector])), times
+    predictor = predictors[sampling.predictor](probability_flow=sampling.probability_flow)
     if sampling.corrector == "none":
         return predictor, times
-    corrector = Langevin(snr=sampling.snr, steps=sampling.corrector_steps)
+    corrector = Langevin(sampling.snr, sampling.corrector_steps, rules[sampling.corrector])
     return PredictorCorrector(predictor, corrector), times
 
 

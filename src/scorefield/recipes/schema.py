@@ -1,8 +1,8 @@
 """What a model is and how it was trained, as one frozen record: the recipe.
 
-Six sections: the data's space, the SDE, the network with what it predicts, the training and the default sampler. Each
-has defaults, those of the paper's CIFAR-10 models where there is such a thing, and refuses keys that it does not know.
-The options of `sde` depend on its `name`, those of `model` on its `network`.
+Six sections: the data's space, the SDE, the network with what it predicts, the training, the default sampler and what
+is measured. Each has defaults, those of the paper's CIFAR-10 models where there is such a thing, and refuses keys that
+it does not know. The options of `sde` depend on its `name`, those of `model` on its `network`.
 
 Nothing here needs torch: recipes are listed and checked at once.
 """
@@ -24,7 +24,10 @@ class Section(BaseModel):
 class Data(Section):
     """The data's space, data = shift + scale · model, and how items become training data.
 
-    Images are in [0, 1]: shift and scale 0.5 make model units of [-1, 1] of them, 0 and 1 leave them.
+    Images are in [0, 1]: shift and scale 0.5 make model units of [-1, 1] of them, 0 and 1 leave them. An image of
+    another size than `shape` is refused unless `crop` or `resize` say how it is made to fit: its centre is cropped to a
+    square of `crop` pixels, or to the largest; then it is resized until its shorter side fits and what stands over is
+    cropped.
     """
 
     shape: tuple[PositiveInt, ...] = (3, 32, 32)
@@ -32,6 +35,8 @@ class Data(Section):
     scale: tuple[PositiveFloat, ...] = (0.5,)
     levels: Annotated[int, Field(ge=2, le=256)] | None = 256
     classes: NonNegativeInt = 0
+    crop: PositiveInt | Literal["none", "square"] = "none"
+    resize: Literal["none", "box", "bilinear", "bicubic"] = "none"
     dequantize: bool = False
     flip: bool = False
 
@@ -197,10 +202,12 @@ Model = Annotated[UNet | MLP | NCSN | NCSNv2, Field(discriminator="network")]
 class Training(Section):
     """The objective, the optimizer (Adam), the average of the weights, and when to write what.
 
-    `decay` is the fraction of the steps at the end over which the learning rate falls to 0; `likelihood_share` is the
-    part of a batch whose times are uniform in log-SNR with weight 1, the likelihood weighting up to a constant,
-    whatever `weighting` and `times` say of the others. `ema` 0 means no average, `clip` 0 no clipping, `sample_every`
-    0 no pictures.
+    `reduction` makes a sample's loss the mean over its coordinates or half their sum, which matters to `clip` only.
+    `times` are uniform, on the rows of the SDE's table, or uniform in log-SNR. `decay` is the fraction of the steps at
+    the end over which the learning rate falls to 0; `likelihood_share` is the part of a batch whose times are uniform
+    in log-SNR with weight 1, the likelihood weighting up to a constant, whatever `weighting` and `times` say of the
+    others. `ema` 0 means no average, `clip` 0 no clipping, `sample_every` 0 no pictures, `snapshot_every` 0 no
+    snapshots, which are copies of the averaged model that are kept.
     """
 
     steps: PositiveInt = 1_300_000
@@ -214,26 +221,49 @@ class Training(Section):
     clip: Annotated[float, Field(ge=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     weighting: Literal["simple", "likelihood"] = "simple"
-    times: Literal["uniform", "logsnr"] = "uniform"
+    reduction: Literal["mean", "sum"] = "mean"
+    times: Literal["uniform", "table", "logsnr"] = "uniform"
     likelihood_share: Fraction = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 10_000
     sample_every: NonNegativeInt = 50_000
+    snapshot_every: NonNegativeInt = 0
     tensorboard: bool = False
 
 
 class Sampling(Section):
-    """The sampler of the pictures that a training makes of itself."""
+    """The sampler of the pictures that a training makes of itself, and of its evaluation.
 
-    predictor: Literal["euler_maruyama", "reverse_diffusion", "ancestral"] = "ancestral"
-    corrector: Literal["none", "langevin"] = "none"
+    `langevin` takes its step from each sample's own score, with signal-to-noise ratio `snr`; `annealed_langevin` takes
+    it from the noise level, and is a sampler of its own with the predictor `none`. `denoise` ends the walk with the
+    mean of the data given the last x.
+    """
+
+    predictor: Literal["none", "euler_maruyama", "reverse_diffusion", "ancestral"] = "ancestral"
+    corrector: Literal["none", "langevin", "annealed_langevin"] = "none"
     snr: PositiveFloat = 0.16
     corrector_steps: PositiveInt = 1
     steps: PositiveInt = 1000
     grid: Literal["uniform", "logsnr"] = "uniform"
     probability_flow: bool = False
+    denoise: bool = True
+
+
+class Evaluation(Section):
+    """What is measured of a trained model.
+
+    `snapshots` are the first and the last number of steps whose snapshots are compared. `loss` and `bits_per_dim` are
+    those of the data set's part `split`; `samples` that many are drawn for FID and Inception score, 0 none.
+    """
+
+    snapshots: tuple[PositiveInt, PositiveInt] | None = None
+    batch_size: PositiveInt = 1024
+    samples: NonNegativeInt = 50_000
+    loss: bool = True
+    bits_per_dim: bool = False
+    split: Literal["train", "test"] = "test"
 
 
 class Recipe(Section):
@@ -244,3 +274,4 @@ class Recipe(Section):
     model: Model = UNet()
     training: Training = Training()
     sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()

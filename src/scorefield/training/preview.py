@@ -16,4 +16,4 @@ def preview_samples(model: RecipeModel, count: int = 25, seed: int = 0) -> Float
     noise = Noise(seed, range(count), device)
     x = model.sde.prior.sample(noise.normal(model.space.shape))
     with torch.no_grad():
-        return model.space.to_data(run(sampler, model, x, times, noise=noise))
+        return model.space.to_data(run(sampler, model, x, times, noise=noise, denoise=model.recipe.sampling.denoise))

@@ -1,7 +1,8 @@
 """Training: a loop to read from top to bottom.
 
 A run folder holds `recipe.yaml`, the averaged model (`model.json` and `weights.safetensors`: the folder is a MODEL),
-the training's state in `state/`, pictures of samples in `samples/`, and `metrics.jsonl`. Everything is written whole.
+the training's state in `state/`, pictures of samples in `samples/`, copies of the averaged model in `snapshots/`, and
+`metrics.jsonl`. Everything is written whole.
 
 What a step does depends on (recipe, step, state) alone, so that a training that was killed and goes on ends with the
 weights that it would have had, on a CPU bit for bit. It may go on with another `training.steps`.
@@ -31,7 +32,11 @@ from scorefield.training.report import Report, reporting, trim_metrics
 from scorefield.training.schedule import ema_decay, learning_rate, update_ema
 from scorefield.training.state import has_state, load_state, save_state
 
-FREE = {"training": {"steps", "log_every", "checkpoint_every", "sample_every", "tensorboard"}, "sampling": None}
+FREE = {
+    "training": {"steps", "log_every", "checkpoint_every", "sample_every", "snapshot_every", "tensorboard"},
+    "sampling": None,
+    "evaluation": None,
+}
 """What a resumed training may change: keys that no step before the last part depends on."""
 
 
@@ -81,7 +86,7 @@ def train(
         model = build(recipe)
         average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
         adam = torch.optim.Adam(model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay)
-        objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share)
+        objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share, settings.reduction)
         objective, optimizer = accelerator.prepare(objective, adam)
         part = settings.batch_size // world
         rows = slice(rank * part, (rank + 1) * part)
@@ -126,6 +131,8 @@ def train(
                 if writer is not None and (last or stopped or step % settings.checkpoint_every == 0):
                     save_state(writer / "state", step, model.network, average.network, adam)
                     _save(average, writer, step)
+                if writer is not None and settings.snapshot_every and step % settings.snapshot_every == 0:
+                    _save(average, writer / "snapshots" / f"{step:09d}", step)
                 if writer is not None and settings.sample_every and step % settings.sample_every == 0:
                     _picture(writer, step, preview(average), report)
     return Trained(average, step, step == settings.steps)
