@@ -30,6 +30,8 @@ class Data(Section):
     cropped.
     """
 
+    name: str = ""
+    """What the data set is called that the recipe is made for."""
     shape: tuple[PositiveInt, ...] = (3, 32, 32)
     shift: tuple[float, ...] = (0.5,)
     scale: tuple[PositiveFloat, ...] = (0.5,)
@@ -254,15 +256,13 @@ class Sampling(Section):
 class Evaluation(Section):
     """What is measured of a trained model.
 
-    `snapshots` are the first and the last number of steps whose snapshots are compared. `loss` and `bits_per_dim` are
-    those of the data set's part `split`; `samples` that many are drawn for FID and Inception score, 0 none.
+    `snapshots` are the first and the last that are compared: number k is that of k · `training.snapshot_every` steps.
+    `samples` are drawn for FID and Inception score; bits per dimension are those of the data set's part `split`.
     """
 
     snapshots: tuple[PositiveInt, PositiveInt] | None = None
     batch_size: PositiveInt = 1024
     samples: NonNegativeInt = 50_000
-    loss: bool = True
-    bits_per_dim: bool = False
     split: Literal["train", "test"] = "test"
 
 
