@@ -5,11 +5,11 @@ trained in. Sample i of a seed is the same whatever the batch size.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -26,24 +26,44 @@ from scorefield.times import GRIDS, Grid, GridName
 
 if TYPE_CHECKING:
     from scorefield.network_model import NetworkModel
+    from scorefield.recipes import Recipe
+    from scorefield.recipes.build import RecipeModel
 
 Callback = Callable[[Progress], None]
 STEPS = 100
 
 
-def load(model: str | Path, *, device: torch.device | str | None = None) -> "NetworkModel":
-    """A trained model, ready for use: a bundled name, a checkpoint folder or a run folder.
+def load(
+    model: str | Path,
+    *,
+    recipe: "Recipe | str | Path | None" = None,
+    config: Mapping[str, Any] | str | Path | None = None,
+    ema: bool = True,
+    device: torch.device | str | None = None,
+) -> "RecipeModel":
+    """A trained model, ready for use: a bundled name, a checkpoint folder, a run folder, or a public checkpoint.
 
     A bundled name wins; write `./name` for a folder of that name. The weights are frozen and on `device` (CUDA where
     there is one, unless given).
 
+    Public checkpoints are `.pth` files of the code published with Song et al. (2021), `.pkl` files of that published
+    with Karras et al. (2022), and folders of diffusers. A `.pth` holds weights only: say what they belong to, with
+    `recipe` (a preset's name, a YAML file) or with `config` (the published code's configuration: a mapping or a JSON
+    file). Of raw and averaged weights `ema` takes the average.
+
     >>> load("mnist").space.shape
     (1, 28, 28)
     """
-    from scorefield.checkpoint import load_model
+    from scorefield.checkpoint import bundled_models, load_model
+    from scorefield.convert import is_public, load_public
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if model not in bundled_models() and is_public(model):
+        return load_public(model, recipe=recipe, config=config, ema=ema).to(device)
+    if recipe is not None or config is not None or not ema:
+        given = "recipe" if recipe is not None else "config" if config is not None else "ema=False"
+        raise ValueError(f"{model} is no public checkpoint, and {given} was given; leave it out or check the path")
     return load_model(model, device=device)
 
 

@@ -5,7 +5,7 @@ from parity import parity_arrays, parity_config, parity_folders
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.convert import convert_unet, read_checkpoint
+from scorefield.convert.reference import read_reference
 from scorefield.nn import UNet
 
 RECORDED = [folder for folder in parity_folders() if parity_config(folder)["model.name"] == "ncsnpp"]
@@ -63,9 +63,7 @@ def test_the_three_published_architectures_are_recorded() -> None:
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
 def test_recorded_networks(folder, ema) -> None:
     config, arrays = parity_config(folder), parity_arrays(folder)
-    options, state = convert_unet(read_checkpoint(folder / "checkpoint.pth", ema=ema), config)
-    network = UNet(**options).eval()
-    network.load_state_dict(state)
+    network = read_reference(folder / "checkpoint.pth", config=config, ema=ema).network
     level = torch.tensor(arrays["cond"]).float()
     fourier = config["model.embedding_type"] == "fourier"
     with torch.no_grad():

@@ -1,5 +1,9 @@
-"""Public formats: weights that other programs wrote, as weights of this library's networks."""
+"""Public formats: models that other programs wrote, as models of this library.
 
-from scorefield.convert.reference import ConversionError, convert_unet, read_checkpoint, unet_options
+`load_public` looks at what lies at a path and calls the reader that it is for. No reader runs code of a file.
+"""
 
-__all__ = ["ConversionError", "convert_unet", "read_checkpoint", "unet_options"]
+from scorefield.convert.public import is_public, load_public
+from scorefield.convert.weights import ConversionError
+
+__all__ = ["ConversionError", "is_public", "load_public"]
