@@ -68,8 +68,8 @@ class DDPM(VariancePreserving):
 
 @functools.cache
 def _ddpm_integral(steps: int, beta_min: float, beta_max: float) -> Tensor:
-    beta = torch.linspace(beta_min / steps, beta_max / steps, steps, dtype=torch.float64)
-    return torch.cat([torch.zeros(1, dtype=torch.float64), -torch.cumsum(torch.log1p(-beta), 0)])
+    beta = torch.linspace(beta_min / steps, beta_max / steps, steps, dtype=torch.float64, device="cpu")
+    return torch.cat([beta.new_zeros(1), -torch.cumsum(torch.log1p(-beta), 0)])
 
 
 @dataclass(frozen=True)
