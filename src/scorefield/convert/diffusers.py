@@ -1,0 +1,139 @@
+"""Folders of the diffusers library with models of the DDPM and score-SDE families, both ways.
+
+Such a folder has a network, `unet/config.json` and its weights `unet/diffusion_pytorch_model.safetensors` (or `.bin`),
+and a scheduler, `scheduler/scheduler_config.json`, which tells the noise levels that the network was trained with;
+older ones have these files side by side. A folder of the hub's cache is `models--ORG--NAME/snapshots/COMMIT`.
+
+Everything is read with JSON and safetensors alone: diffusers need not be installed. A `.bin` is a pickle, of which only
+tensors and containers are accepted. Which configurations are possible is said in
+:mod:`scorefield.convert.diffusers_recipe`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scorefield.convert.diffusers_config import documents, scheduler_of, unet_of, with_groups
+from scorefield.convert.diffusers_names import exported, group_counts, imported
+from scorefield.convert.diffusers_recipe import recipe_of
+from scorefield.convert.diffusers_schema import SCHEDULERS, Process, UNet2D, parse, read_json
+from scorefield.convert.reference_file import load_tensors
+from scorefield.convert.weights import ConversionError, load_weights
+from scorefield.data import atomic_folder
+from scorefield.nn import UNet
+from scorefield.recipes.build import RecipeModel, build
+
+WEIGHTS = tuple(f"diffusion_pytorch_model.{kind}" for kind in ("safetensors", "bin", "fp16.safetensors", "fp16.bin"))
+"""The names of weight files, the first that is there is read."""
+
+
+def is_diffusers(folder: str | os.PathLike[str]) -> bool:
+    """Whether `folder` looks like one that diffusers wrote, or like its place in the hub's cache."""
+    path = Path(folder)
+    if (path / "snapshots").is_dir() or (path / "model_index.json").is_file():
+        return True
+    return any(
+        (place / name).is_file() for place in (path, path / "unet") for name in (*WEIGHTS, f"{WEIGHTS[0]}.index.json")
+    )
+
+
+def read_diffusers(folder: str | os.PathLike[str]) -> RecipeModel:
+    """The model of a diffusers folder or of one in the hub's cache, in float32 and evaluation mode.
+
+    Raises:
+        ConversionError: files that are missing or damaged, a configuration that no UNet here has (with the key, its
+            value and what is possible), weights that do not fit it, a pickle that asks for more than data.
+    """
+    root = _snapshot(Path(folder))
+    place = next((path for path in (root / "unet", root) if (path / "config.json").is_file()), None)
+    if place is None:
+        raise ConversionError(f"{root} has no unet/config.json and no config.json; give a folder that diffusers wrote")
+    content = read_json(place / "config.json")
+    kind = content.get("_class_name")
+    if kind != "UNet2DModel":
+        raise ConversionError(f"{place / 'config.json'} describes a {kind}; only a UNet2DModel can be read")
+    for key in ("down_block_types", "up_block_types"):
+        if isinstance(content.get(key), list):
+            content[key] = [str(name).removeprefix("UNetRes") for name in content[key]]
+    unet = parse(UNet2D, content, str(place / "config.json"))
+    recipe = recipe_of(unet, _scheduler(root, place), str(root))
+    weights = _weights(place)
+    with torch.random.fork_rng(devices=[]):
+        model = build(recipe)
+    assert isinstance(model.network, UNet)
+    load_weights(model.network, imported(weights, model.network), str(place))
+    return model.eval().requires_grad_(False)
+
+
+def write_diffusers(model: RecipeModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model as a folder that diffusers' `UNet2DModel` and, but for the VP SDE, `DiffusionPipeline` load.
+
+    The folder appears whole or not at all.
+
+    Raises:
+        ConversionError: the option that diffusers cannot express, its value and what is possible.
+        FileExistsError: the folder is there and not empty.
+    """
+    unet = unet_of(model.recipe)
+    scheduler, options = scheduler_of(model.recipe)
+    network = model.network
+    assert isinstance(network, UNet)
+    groups = {name: layer.num_groups for name, layer in network.named_modules() if isinstance(layer, nn.GroupNorm)}
+    unet = with_groups(unet, groups, group_counts(unet, network))
+    with atomic_folder(folder) as new:
+        for name, content in documents(unet, scheduler, options).items():
+            (new / name).parent.mkdir(exist_ok=True)
+            (new / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_file(exported(network), new / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+
+
+def _snapshot(path: Path) -> Path:
+    """The folder with the files: of a repository in the hub's cache, the commit that was downloaded last as `main`."""
+    snapshots = path / "snapshots"
+    if not snapshots.is_dir():
+        return path
+    head = path / "refs" / "main"
+    commits = [snapshots / head.read_text(encoding="utf-8").strip()] if head.is_file() else list(snapshots.iterdir())
+    if len(commits) != 1 or not commits[0].is_dir():
+        raise ConversionError(f"{path} has no single commit to read; give one of the folders in {snapshots}")
+    return commits[0]
+
+
+def _scheduler(root: Path, place: Path) -> Process:
+    """The configuration of the scheduler beside a network."""
+    above = root.parent if root.name == "unet" else root
+    places = (root / "scheduler", above / "scheduler", place)
+    path = next(
+        (folder / "scheduler_config.json" for folder in places if (folder / "scheduler_config.json").is_file()), None
+    )
+    if path is None:
+        raise ConversionError(
+            f"{root} has no scheduler_config.json, which tells the noise levels of the training; add it in scheduler/"
+        )
+    content = read_json(path)
+    kind = str(content.get("_class_name"))
+    if kind not in SCHEDULERS:
+        raise ConversionError(f"{path} describes a {kind}, possible: {', '.join(SCHEDULERS)}")
+    return parse(SCHEDULERS[kind], content, str(path))
+
+
+def _weights(place: Path) -> dict[str, Tensor]:
+    """The weights in a folder, by diffusers' names."""
+    path = next((place / name for name in WEIGHTS if (place / name).is_file()), None)
+    if path is None:
+        raise ConversionError(f"{place} has no {WEIGHTS[0]} or {WEIGHTS[1]}; save the weights in one file")
+    if path.suffix == ".bin":
+        weights = load_tensors(path)
+    else:
+        try:
+            weights = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ConversionError(f"{path}: damaged or not safetensors ({error}); download it again") from None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConversionError(f"{path} holds something else than weights by name; give the state dict of a UNet2DModel")
+    return weights
