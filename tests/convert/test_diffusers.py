@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from scorefield.checkpoint import load_model, save_model
-from scorefield.convert.diffusers import is_diffusers, read_diffusers, write_diffusers
+from scorefield.convert.diffusers import read_diffusers, write_diffusers
 from scorefield.convert.diffusers_names import exported, group_counts, weight_names
 from scorefield.convert.diffusers_recipe import recipe_of
 from scorefield.convert.diffusers_schema import SCHEDULERS, UNet2D, parse
+from scorefield.convert.public import is_public, load_public
 from scorefield.convert.weights import ConversionError
 from scorefield.recipes import parse_recipe
 from scorefield.recipes.build import build
@@ -230,7 +231,7 @@ def test_hub_cache(small, tmp_path):
             link.symlink_to(os.path.relpath(blob, link.parent))
     expected = read_diffusers(small).network.state_dict()
     for path in (repository, repository / "snapshots" / "def"):
-        assert is_diffusers(path)
+        assert is_public(path)
         found = read_diffusers(path).network.state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
     (repository / "refs" / "main").unlink()
@@ -239,11 +240,12 @@ def test_hub_cache(small, tmp_path):
 
 
 def test_what_is_a_diffusers_folder(small, tmp_path):
-    assert is_diffusers(small)
-    assert is_diffusers(small / "unet")
-    assert not is_diffusers(tmp_path)
+    assert is_public(small)
+    assert is_public(small / "unet")
+    assert not is_public(tmp_path)
     save_model(read_diffusers(small), tmp_path / "own")
-    assert not is_diffusers(tmp_path / "own")
+    assert not is_public(tmp_path / "own")
+    assert load_public(small).recipe == read_diffusers(small).recipe
 
 
 NOT_HERE = [

@@ -32,16 +32,6 @@ WEIGHTS = tuple(f"diffusion_pytorch_model.{kind}" for kind in ("safetensors", "b
 """The names of weight files, the first that is there is read."""
 
 
-def is_diffusers(folder: str | os.PathLike[str]) -> bool:
-    """Whether `folder` looks like one that diffusers wrote, or like its place in the hub's cache."""
-    path = Path(folder)
-    if (path / "snapshots").is_dir() or (path / "model_index.json").is_file():
-        return True
-    return any(
-        (place / name).is_file() for place in (path, path / "unet") for name in (*WEIGHTS, f"{WEIGHTS[0]}.index.json")
-    )
-
-
 def read_diffusers(folder: str | os.PathLike[str]) -> RecipeModel:
     """The model of a diffusers folder or of one in the hub's cache, in float32 and evaluation mode.
 

@@ -23,7 +23,8 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The beginnings of a file of `torch.save`, of any pickle, and of one that `torch.save` wrote before PyTorch 1.6."""
 
-_DIFFUSERS = ("model_index.json", "config.json", "unet/config.json")
+_DIFFUSERS = ("model_index.json", "config.json", "unet/config.json", "snapshots")
+"""What a folder of diffusers, or its place in the hub's cache, may hold."""
 
 
 def is_public(path: str | os.PathLike[str]) -> bool:
@@ -34,7 +35,7 @@ def is_public(path: str | os.PathLike[str]) -> bool:
     """
     place = Path(path)
     return place.is_file() or (
-        any((place / name).is_file() for name in _DIFFUSERS) and not (place / "weights.safetensors").is_file()
+        any((place / name).exists() for name in _DIFFUSERS) and not (place / "weights.safetensors").is_file()
     )
 
 
