@@ -206,6 +206,40 @@ def test_the_recipe_of_a_configuration() -> None:
     assert (vp.sde.name, vp.data.shift, vp.data.scale) == ("vp", (0.5,), (0.5,))
 
 
+CHANGED = {
+    "data.centered": {"data.shift", "data.scale", "model.centered"},
+    "data.image_size": {"data.shape"},
+    "data.num_channels": {"data.shape"},
+    "model.attn_resolutions": {"model.attention"},
+    "model.ch_mult": {"model.multipliers"},
+    "model.conditional": {"model.embedding"},
+    "model.embedding_type": {"model.embedding", "model.time_label"},
+    "model.fir": {"model.resample"},
+    "model.nf": {"model.channels"},
+    "model.num_res_blocks": {"model.blocks"},
+    "model.num_scales": {"sde.steps", "sampling.steps"},
+    "model.progressive_combine": {"model.combine"},
+    "model.resamp_with_conv": {"model.resample_with_conv"},
+    "model.resblock_type": {"model.residual"},
+    "model.scale_by_sigma": {"model.parameterization"},
+    "model.skip_rescale": {"model.rescale"},
+    "training.likelihood_weighting": {"training.weighting"},
+}
+"""The keys of a recipe that a setting of the published code decides, where they have another name."""
+
+
+@pytest.mark.parametrize("folder", parity_folders(), ids=lambda folder: folder.name)
+def test_configurations_and_presets_say_the_same(folder) -> None:
+    """Every key, except for the settings in which a recorded model differs and what is no setting: the images."""
+    recorded = json.loads((folder / "config.json").read_text())
+    ours = recipe_from_config(parity_config(folder)).model_dump()
+    preset = load_recipe(recorded["reference_config"]).model_dump()
+    free = {"data.name", "data.crop", "data.resize"}.union(*(CHANGED.get(key, {key}) for key in recorded["overrides"]))
+    keys = {f"{section}.{key}" for section in ours for key in ours[section].keys() | preset[section].keys()}
+    for section, _, key in (key.partition(".") for key in sorted(keys - free)):
+        assert (key, ours[section].get(key)) == (key, preset[section].get(key))
+
+
 DISCRETE = {"training.continuous": False, "model.embedding_type": "positional"}
 
 

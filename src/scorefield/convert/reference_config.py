@@ -9,6 +9,11 @@ is often several here, and the other way round:
   division is sigma times the score, and with it the score itself. VP and sub-VP networks return the noise.
 - The number that the network is told is sigma, 999 t or the row, and a Fourier embedding takes its logarithm.
 - Without ``training.reduce_mean`` the loss of a sample is half the sum over its coordinates instead of their mean.
+- ``model.num_scales`` counts evaluations of a sampler. The last of them, with ``sampling.noise_removal``, is what we call
+  denoising and do not count as a step.
+
+What the published code does with the images of a data set before the model sees them (crops, sizes) is not in its
+configuration.
 """
 
 import json
@@ -87,6 +92,7 @@ def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "model": _model(config),
         "training": _training(config),
         "sampling": _sampling(config),
+        "evaluation": _evaluation(config),
     }
 
 
@@ -229,18 +235,32 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint_every": config.get("training.snapshot_freq_for_preemption", 10_000),
         "snapshot_every": pictures,
         "sample_every": pictures if config.get("training.snapshot_sampling", True) else 0,
+        "seed": config.get("seed", 0),
     }
 
 
 def _sampling(config: Mapping[str, Any]) -> dict[str, Any]:
     names = {"ancestral_sampling": "ancestral", "ald": "annealed_langevin"}
     chosen = {key: config.get(f"sampling.{key}", "none") for key in ("predictor", "corrector")}
+    denoise = config.get("sampling.noise_removal", True)
     return {
         **{key: names.get(name, name) for key, name in chosen.items()},
         "snr": config.get("sampling.snr", 0.16),
         "corrector_steps": config.get("sampling.n_steps_each", 1),
-        "steps": _rows(config),
+        "steps": max(_rows(config) - denoise, 1),
         "grid": "uniform",
         "probability_flow": config.get("sampling.probability_flow", False),
-        "denoise": config.get("sampling.noise_removal", True),
+        "denoise": denoise,
+    }
+
+
+def _evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+    snapshots = (
+        {"snapshots": (config["eval.begin_ckpt"], config["eval.end_ckpt"])} if "eval.begin_ckpt" in config else {}
+    )
+    return {
+        **snapshots,
+        "batch_size": config.get("eval.batch_size", 1024),
+        "samples": config.get("eval.num_samples", 50_000),
+        "split": config.get("eval.bpd_dataset", "test"),
     }
