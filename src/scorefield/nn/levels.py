@@ -69,6 +69,7 @@ class Style:
         """An attention block."""
         return AttentionBlock(
             channels,
+            dims=self.dims,
             head_channels=self.head_channels,
             group_channels=self.group_channels,
             rescale=self.rescale,

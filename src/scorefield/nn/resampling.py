@@ -9,9 +9,13 @@ et al. 2020):
 
 along each axis of series, images or volumes. (1) is a strided and (2) a transposed convolution of every channel by
 itself. Taps (1, 1) are the box filter: the mean of two neighbours, and repetition.
+
+PyTorch's kernels for these are vectorized over channels, and on a CPU only in float32: with channels last and in
+float32 they take a few per cent of the time that they take otherwise, and next to nothing of a network's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -25,6 +29,27 @@ BOX = (1.0, 1.0)
 _POOL = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 _CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
 _SPREAD = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+
+
+def channels_last(x: Features, function: Callable[[Features], Features]) -> Features:
+    """``function`` of x, computed with channels last; in the layout of x."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
+    y = function(x.contiguous(memory_format=layout))
+    return y.contiguous() if x.is_contiguous() else y
+
+
+def repeated(x: Features) -> Features:
+    """Images of twice the size, each pixel repeated."""
+    return channels_last(x, partial(functional.interpolate, scale_factor=2.0, mode="nearest"))
+
+
+def filtered(x: Features, kernel: Features, *, stride: int = 1, padding: int, transposed: bool = False) -> Features:
+    """Each channel convolved by its filter, in float32 or better; in the dtype of x."""
+    convolve = (_SPREAD if transposed else _CONVOLVE)[x.ndim - 3]
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    with torch.autocast(x.device.type, enabled=False):
+        convolved = partial(convolve, weight=kernel.to(y.dtype), stride=stride, padding=padding, groups=len(kernel))
+        return channels_last(y, convolved).to(x.dtype)
 
 
 def filter_kernel(
@@ -58,9 +83,8 @@ class Downsample(nn.Module):
     def forward(self, x: Features) -> Features:
         """Images of half the size."""
         if self.box:
-            return _POOL[self.dims - 1](x, 2)
-        padding = self.kernel.shape[-1] // 2 - 1
-        return _CONVOLVE[self.dims - 1](x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
+            return channels_last(x, partial(_POOL[self.dims - 1], kernel_size=2))
+        return filtered(x, self.kernel, stride=2, padding=self.kernel.shape[-1] // 2 - 1)
 
 
 class Upsample(nn.Module):
@@ -82,9 +106,9 @@ class Upsample(nn.Module):
     def forward(self, x: Features) -> Features:
         """Images of twice the size."""
         if self.box:
-            return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            return repeated(x)
         padding = self.kernel.shape[-1] // 2 - 1
-        return _SPREAD[self.dims - 1](x, self.kernel, stride=2, padding=padding, groups=len(self.kernel))
+        return filtered(x, self.kernel, stride=2, padding=padding, transposed=True)
 
 
 class ConvDownsample(nn.Module):
@@ -102,10 +126,10 @@ class ConvDownsample(nn.Module):
     def forward(self, x: Features) -> Features:
         """Images of half the size."""
         if self.kernel is None:
-            return self.conv(functional.pad(x, (0, 1) * self.dims))  # type: ignore[no-any-return]
-        padding = self.kernel.shape[-1] // 2
-        filtered = _CONVOLVE[self.dims - 1](x, self.kernel, padding=padding, groups=len(self.kernel))
-        return self.conv(filtered)  # type: ignore[no-any-return]
+            x = functional.pad(x, (0, 1) * self.dims)
+        else:
+            x = filtered(x, self.kernel, padding=self.kernel.shape[-1] // 2)
+        return self.conv(x)  # type: ignore[no-any-return]
 
 
 class ConvUpsample(nn.Module):
@@ -123,10 +147,10 @@ class ConvUpsample(nn.Module):
     def forward(self, x: Features) -> Features:
         """Images of twice the size."""
         if self.kernel is None:
-            return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+            return self.conv(repeated(x))  # type: ignore[no-any-return]
         axes = tuple(range(2, 2 + self.dims))
         spread = _SPREAD[self.dims - 1](x, self.conv.weight.flip(axes).transpose(0, 1), stride=2)
-        padding = self.kernel.shape[-1] // 2 - 1
-        return _CONVOLVE[self.dims - 1](
-            spread, self.kernel, bias=self.conv.bias, padding=padding, groups=len(self.kernel)
-        )
+        smooth = filtered(spread, self.kernel, padding=self.kernel.shape[-1] // 2 - 1)
+        if self.conv.bias is None:
+            return smooth
+        return smooth + self.conv.bias.view(-1, *[1] * self.dims)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefield.nn.blocks import Head, add
+from scorefield.nn.blocks import Head, add_
 from scorefield.nn.layers import Features, convolution
 from scorefield.nn.resampling import ConvDownsample, ConvUpsample, Downsample, Upsample
 
@@ -50,7 +50,7 @@ class ResidualInput(nn.Module):
 
     def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The sum, twice."""
-        pyramid = add(self.down(pyramid), h, self.rescale)
+        pyramid = add_(self.down(pyramid), h, self.rescale)
         return pyramid, pyramid
 
 
@@ -89,5 +89,5 @@ class ResidualOutput(nn.Module):
 
     def forward(self, pyramid: Features, h: Features) -> tuple[Features, Features]:
         """The sum, twice."""
-        pyramid = add(self.up(pyramid), h, self.rescale)
+        pyramid = add_(self.up(pyramid), h, self.rescale)
         return pyramid, pyramid
