@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from scorefield import checkpoint
@@ -40,6 +41,16 @@ def test_a_model_comes_back_exactly(tmp_path: Path) -> None:
     assert not loaded.training
     assert read_checkpoint(tmp_path / "m").metadata == {"steps": 3, "note": "ä"}
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_a_model_saves_itself_with_what_is_known_of_it(tmp_path: Path) -> None:
+    model = small_model()
+    model.save_pretrained(tmp_path / "first", steps=3)
+    loaded = load_model(tmp_path / "first")
+    loaded.save_pretrained(tmp_path / "second", images=7)
+    again = load_model(tmp_path / "second")
+    assert torch.equal(output(again), output(model))
+    assert (dict(loaded.metadata), dict(again.metadata)) == ({"steps": 3}, {"steps": 3, "images": 7})
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -88,7 +99,7 @@ def fails(folder: Path, *parts: str) -> None:
 
 def rewrite(folder: Path, change: dict[str, torch.Tensor | None]) -> None:
     path = folder / "weights.safetensors"
-    with checkpoint.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     weights = {**load_file(path), **change}
     save_file({name: w for name, w in weights.items() if w is not None}, path, metadata)

@@ -1,9 +1,12 @@
 """From a recipe to a model."""
 
+import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import nn
 
+from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS, NetworkModel
 from scorefield.nn import MLP, NCSN, NCSNv2, UNet
 from scorefield.recipes.load import RecipeError
@@ -35,9 +38,18 @@ SDES: dict[str, type[LinearSDE]] = {
 
 
 class RecipeModel(NetworkModel):
-    """A network model that knows the recipe it was made from."""
+    """A network model that knows the recipe it was made from, and what was noted of it, and can therefore be saved."""
 
     recipe: Recipe
+    metadata: Mapping[str, Any]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **metadata: Any) -> None:
+        """Write the model into `folder`, as a whole, for `scorefield.load`.
+
+        `metadata` (JSON) is added to what is known already. Raises OSError.
+        """
+        recipe = self.recipe.model_dump(mode="json")
+        write_folder(self.network, recipe, folder, metadata={**self.metadata, **metadata})
 
 
 def build(recipe: Recipe) -> RecipeModel:
@@ -61,7 +73,7 @@ def build(recipe: Recipe) -> RecipeModel:
             f"model.parameterization = {model.parameterization} with sde.name = {recipe.sde.name}, where nothing of "
             "the data is left at T: take velocity, v, data or edm"
         )
-    built.recipe = recipe
+    built.recipe, built.metadata = recipe, {}
     return built
 
 
