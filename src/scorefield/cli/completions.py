@@ -14,7 +14,7 @@ from scorefield.cli.choices import OptionError
 from scorefield.cli.options import Split
 from scorefield.cli.progress import progress
 from scorefield.cli.result import stopwatch, tell
-from scorefield.cli.session import open_images, take
+from scorefield.cli.session import images_for, take
 from scorefield.data import DataError, grid, hole, read_mask, save_image, save_samples
 from scorefield.score import ScoreModel
 from scorefield.space import DataSpace
@@ -34,12 +34,13 @@ def read_hole(space: DataSpace, known: str | None, missing: str | None, seed: in
 
 
 def read_grey(
-    name: str, space: DataSpace, *, first: int | None, resize: bool, split: Split
+    model: ScoreModel, name: str, *, first: int | None, resize: bool, split: Split
 ) -> Float[Tensor, "n 1 height width"]:
     """Grey images in [0, 1]; of colour images the mean over channels."""
+    space = model.space
     if len(space.shape) != 3 or space.shape[0] == 1:
         raise OptionError(f"the model makes data of shape {space.shape}, expected a model of colour images")
-    source = open_images(name, space.shape, channels=None, resize=resize, split=split)
+    source = images_for(model, name, channels=None, resize=resize, split=split)
     if source.shape[0] not in (1, space.shape[0]):
         raise DataError(f"{name}: {source.shape[0]} channels given, expected 1 or the model's {space.shape[0]}")
     x = take(source, first)

@@ -63,7 +63,7 @@ def inpaint(
     import scorefield as sf
     from scorefield.cli.choices import predictor_corrector
     from scorefield.cli.completions import complete, read_hole
-    from scorefield.cli.session import open_model, read_data
+    from scorefield.cli.session import data_for, open_model
     from scorefield.data import check_samples_path
 
     grid = grid or "logsnr"
@@ -71,7 +71,7 @@ def inpaint(
     scored = open_model(model, device, label)
     check_samples_path(out, scored.space.shape)
     mask = read_hole(scored.space, known, hole, seed)
-    x = read_data(data, scored.space, first=images, resize=resize, split=split)
+    x = data_for(scored, data, first=images, resize=resize, split=split)
     shown = torch.where(mask, scored.space.to_data(scored.space.to_model(x)), torch.tensor(0.5))
     complete(
         scored,
@@ -134,7 +134,7 @@ def colorize(
     chosen = predictor_corrector(sampler, corrector, snr)
     scored = open_model(model, device, label)
     check_samples_path(out, scored.space.shape)
-    grey = read_grey(data, scored.space, first=images, resize=resize, split=split)
+    grey = read_grey(scored, data, first=images, resize=resize, split=split)
     complete(
         scored,
         grey.expand(-1, *scored.space.shape),

@@ -41,11 +41,11 @@ def encode(
     import scorefield as sf
     from scorefield.cli.progress import progress
     from scorefield.cli.result import kept, stopwatch, tell
-    from scorefield.cli.session import check_latents_path, open_model, read_data, write_latents
+    from scorefield.cli.session import check_latents_path, data_for, open_model, write_latents
 
     check_latents_path(out)
     scored = open_model(model, device, label)
-    x = read_data(data, scored.space, first=n, resize=resize, split=split)
+    x = data_for(scored, data, first=n, resize=resize, split=split)
     error: dict[str, float] = {}
     parts = torch.split(x, batch_size)
     elapsed = stopwatch()

@@ -54,13 +54,13 @@ def likelihood(
     from scorefield.api import batches
     from scorefield.cli.progress import progress
     from scorefield.cli.result import stopwatch, tell
-    from scorefield.cli.session import open_model, read_data
+    from scorefield.cli.session import data_for, open_model
     from scorefield.cli.table import check_table_path, write_table
 
     if out is not None:
         check_table_path(out)
     scored = open_model(model, device, label)
-    x = read_data(data, scored.space, first=n, resize=resize, split=split)
+    x = data_for(scored, data, first=n, resize=resize, split=split)
     total = len(list(batches(range(len(x)), batch_size)))
     elapsed = stopwatch()
     with (

@@ -11,6 +11,9 @@ from torch import Tensor
 import scorefield as sf
 from scorefield.cli.options import Split
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
+from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.data import open_images
+from scorefield.recipes.schema import Data
 from scorefield.score import ScoreModel
 from scorefield.space import DataSpace
 
@@ -44,19 +47,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def open_images(
-    name: str, shape: tuple[int, ...], *, channels: int | None, resize: bool = False, split: Split = "train"
+def images_for(
+    model: ScoreModel, name: str, *, channels: int | None, resize: bool = False, split: Split = "train"
 ) -> Source:
-    """Images of the size in `shape`, (channels, height, width), and of `channels` or any number of them."""
-    return open_data(name, channels=channels, size=(shape[1], shape[2]), resize=resize, split=split)
+    """Images of the model's size and of `channels`, None for any, prepared as those that it was trained on."""
+    data = model.recipe.data if isinstance(model, RecipeModel) else Data(shape=model.space.shape)
+    return open_images(data, name, channels=channels, resize=resize, split=split)
 
 
-def read_data(
-    name: str, space: DataSpace, *, first: int | None, resize: bool = False, split: Split = "train"
+def data_for(
+    model: ScoreModel, name: str, *, first: int | None, resize: bool = False, split: Split = "train"
 ) -> Shaped[Tensor, "n *data"]:
-    """The data of a name, the `first` so many of them, of the shape that a model takes."""
+    """The data of a name, the `first` so many of them, of the shape that the model takes."""
+    space = model.space
     if len(space.shape) == 3:
-        return take(open_images(name, space.shape, channels=space.shape[0], resize=resize, split=split), first)
+        return take(images_for(model, name, channels=space.shape[0], resize=resize, split=split), first)
     source = open_data(name, split=split)
     space.check(torch.empty(0, *source.shape))
     return take(source, first)

@@ -42,9 +42,10 @@ def train(
 
     from scorefield.cli.errors import INTERRUPTED
     from scorefield.cli.result import stopwatch, tell
-    from scorefield.cli.session import choose_device, open_images
+    from scorefield.cli.session import choose_device
     from scorefield.data import check_writable, open_data
     from scorefield.recipes import load_recipe
+    from scorefield.recipes.data import open_images
     from scorefield.training import train as run_training
 
     options = {"steps": steps, "batch_size": batch_size, "seed": seed}
@@ -52,9 +53,9 @@ def train(
     chosen = load_recipe(recipe, [*(overrides or ()), *given])
     place = choose_device(device).type
     check_writable(f"{out}/recipe.yaml")
-    if resize and len(chosen.data.shape) == 3:
-        shape = chosen.data.shape
-        source = open_images(data, shape, channels=shape[0], resize=True, split=split)
+    prepared = resize or chosen.data.crop != "none" or chosen.data.resize != "none"
+    if prepared and len(chosen.data.shape) == 3:
+        source = open_images(chosen.data, data, channels=chosen.data.shape[0], resize=resize, split=split)
     else:
         source = open_data(data, split=split)
     elapsed = stopwatch()

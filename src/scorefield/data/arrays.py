@@ -62,7 +62,7 @@ class ArraySource(Source):
         self.levels = 256 if values.dtype == np.uint8 else None
         self._values = values
         images = self.levels is not None and values.ndim == 4
-        self._resize = expected if expected.resize and images else None
+        self._resize = expected if (expected.resize or expected.prepares) and images else None
         if self._resize is None:
             expected.check(values.shape[1:], name, resizable=images)
         self.shape = tuple(self.item(0).shape)
@@ -79,7 +79,7 @@ class ArraySource(Source):
         if self._resize is None:
             return torch.from_numpy(np.array(value, dtype=np.uint8 if self.levels else np.float32))
         if value.shape[0] not in (1, 3):
-            raise DataError(f"{self.name}: {value.shape[0]} channels given, 1 or 3 expected with resize=True")
+            raise DataError(f"{self.name}: {value.shape[0]} channels given, 1 or 3 expected of images to resize")
         pixels = value[0] if value.shape[0] == 1 else value.transpose(1, 2, 0)
         return self._resize.fit(Image.fromarray(np.ascontiguousarray(pixels)), self.name)
 

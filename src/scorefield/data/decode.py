@@ -21,6 +21,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .base import DataError
+from .preprocess import Crop, Filter, preprocess
 
 __all__ = ["IMAGE_ENDINGS", "Expected", "decode", "eight_bits", "read_image"]
 
@@ -35,12 +36,15 @@ class Expected:
     """The channels and the size (height, width) that a model expects of images; None where anything will do.
 
     With ``resize`` an image that differs is made to fit: the largest centred part of the right aspect ratio is
-    resampled (Lanczos), grey is replicated to RGB, and RGB becomes luma (ITU-R 601). Without, it is a DataError.
+    resampled (Lanczos), grey is replicated to RGB, and RGB becomes luma (ITU-R 601). With ``crop`` or ``filter`` the
+    size is fitted as :func:`scorefield.data.preprocess.preprocess` says. Otherwise it is a DataError.
     """
 
     channels: int | None = None
     size: tuple[int, int] | None = None
     resize: bool = False
+    crop: Crop = "none"
+    filter: Filter = "none"
 
     def __post_init__(self) -> None:
         """Refuse what no image can satisfy."""
@@ -50,16 +54,25 @@ class Expected:
             raise DataError(f"size {self.size} is no image; give height and width, both at least 1")
         if self.resize and self.channels is None and self.size is None:
             raise DataError("resize=True needs a size or a number of channels to fit the images to; give size=")
+        if self.prepares and self.size is None:
+            raise DataError(f"crop={self.crop}, filter={self.filter} need the size to fit the images to; give size=")
+
+    @property
+    def prepares(self) -> bool:
+        """Whether images are cropped or filtered to the size."""
+        return self.crop != "none" or self.filter != "none"
 
     def fit(self, image: Image.Image, name: str) -> UInt8[Tensor, "channels height width"]:
         """The pixels of an ``L`` or ``RGB`` image, made to fit or refused."""
         if self.resize:
             if self.channels is not None:
                 image = image.convert("L" if self.channels == 1 else "RGB")
-            if self.size is not None and image.size != self.size[::-1]:
+            if self.size is not None and image.size != self.size[::-1] and not self.prepares:
                 image = _centre(image, *self.size)
         pixels = np.array(image, dtype=np.uint8)
         x = torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        if self.size is not None and self.prepares:
+            x = preprocess(x, self.size, self.crop, self.filter, name)
         self.check(tuple(x.shape), name)
         return x
 

@@ -28,6 +28,7 @@ from .arrays import ArraySource, open_arrays
 from .base import DataError, Source
 from .decode import IMAGE_ENDINGS, Expected
 from .imagesets import open_folder, open_image, open_zip
+from .preprocess import Crop, Filter
 from .vision import open_torchvision
 
 __all__ = ["DataError", "Source", "open_data"]
@@ -39,6 +40,8 @@ def open_data(
     channels: int | None = None,
     size: int | tuple[int, int] | None = None,
     resize: bool = False,
+    crop: Crop = "none",
+    filter: Filter = "none",  # noqa: A002
     labels: bool = False,
     split: Literal["train", "test"] = "train",
 ) -> Source:
@@ -49,6 +52,9 @@ def open_data(
         channels: the channels that a model expects, 1 for grey and 3 for RGB; None for any.
         size: the height and width that a model expects; one number for a square; None for any.
         resize: make images fit ``size`` and ``channels`` (centre crop, Lanczos; luma for grey) instead of refusing.
+        crop: crop the centre of images of another size to a square of so many pixels, or to the largest ("square").
+        filter: resize images of another size, keeping their aspect ratio, with an antialiased filter: "box",
+            "bilinear" or "bicubic"; what stands over is cropped.
         labels: refuse data without class labels.
         split: the part of a torchvision data set; other data have one part.
 
@@ -61,7 +67,7 @@ def open_data(
     >>> open_data("example:mnist", channels=3, size=32, resize=True).shape
     (3, 32, 32)
     """
-    expected = Expected(channels, (size, size) if isinstance(size, int) else size, resize)
+    expected = Expected(channels, (size, size) if isinstance(size, int) else size, resize, crop, filter)
     if isinstance(spec, np.ndarray | Tensor):
         source: Source = ArraySource(spec, expected=expected)
     else:

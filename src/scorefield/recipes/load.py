@@ -79,7 +79,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
 def to_yaml(recipe: Recipe) -> str:
     """The recipe with every value, as YAML.
 
-    >>> print(to_yaml(Recipe()).splitlines()[1])
+    >>> print(to_yaml(Recipe()).splitlines()[2])
       shape: [3, 32, 32]
     """
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
