@@ -9,8 +9,8 @@ is often several here, and the other way round:
   division is sigma times the score, and with it the score itself. VP and sub-VP networks return the noise.
 - The number that the network is told is sigma, 999 t or the row, and a Fourier embedding takes its logarithm.
 - Without ``training.reduce_mean`` the loss of a sample is half the sum over its coordinates instead of their mean.
-- ``model.num_scales`` counts evaluations of a sampler. With ``sampling.noise_removal`` the last of them is our denoising,
-  which is not counted as a step.
+- ``model.num_scales`` counts evaluations of a sampler. With ``sampling.noise_removal`` the last of them is our
+  denoising, which is not counted as a step.
 
 What the published code does with the images of a data set before the model sees them (crops, sizes) is not in its
 configuration.
