@@ -51,12 +51,19 @@ def load(
     `recipe` (a preset's name, a YAML file) or with `config` (the published code's configuration: a mapping or a JSON
     file). Of raw and averaged weights `ema` takes the average.
 
+    `hub:ORG/NAME`, or `hub:ORG/NAME@REVISION`, is downloaded from the Hugging Face hub (with the `hub` extra), be it
+    one of this library's models or one of diffusers.
+
     >>> load("mnist").space.shape
     (1, 28, 28)
     """
     from scorefield.checkpoint import bundled_models, load_model
     from scorefield.convert import is_public, load_public
 
+    if isinstance(model, str) and model.startswith("hub:"):
+        from scorefield.convert.download import download
+
+        model = download(model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if model not in bundled_models() and is_public(model):

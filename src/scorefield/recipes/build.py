@@ -9,6 +9,7 @@ from torch import nn
 from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS, NetworkModel
 from scorefield.nn import MLP, NCSN, NCSNv2, UNet
+from scorefield.recipes.hub import push
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
 from scorefield.samplers import (
@@ -50,6 +51,14 @@ class RecipeModel(NetworkModel):
         """
         recipe = self.recipe.model_dump(mode="json")
         write_folder(self.network, recipe, folder, metadata={**self.metadata, **metadata})
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **metadata: Any) -> str:
+        """Upload the model with a model card to the repository `ORG/NAME` of the Hugging Face hub.
+
+        The repository is made if it is not there; its address is returned. Others load `hub:ORG/NAME`. Needs the `hub`
+        extra. Raises OSError where the hub refuses.
+        """
+        return push(self, repo_id, private=private, token=token, **metadata)
 
 
 def build(recipe: Recipe) -> RecipeModel:
