@@ -199,7 +199,7 @@ def _ddpm(config: Mapping[str, Any]) -> dict[str, Any]:
         **_levels(config),
         "residual": "ddpm",
         "resample": "box",
-        "embedding": "positional",
+        "embedding": "positional" if config["model.conditional"] else "none",
         "rescale": False,
         "group_channels": 1,
     }
