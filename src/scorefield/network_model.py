@@ -3,14 +3,18 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from scorefield.nn.inference import lay_out
 from scorefield.score import Denoiser, Parameterization
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Time, expand
 from scorefield.space import DataSpace
+
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class NetworkModel(Denoiser):
         self.parameterization = parameterization
         self.time_label = time_label
         self.label: Tensor | int | None = None
+        self.precision: Precision = "fp32"
         end = torch.tensor(sde.T, dtype=torch.float64, device="cpu")
         time_label(sde, end)
         p, q = parameterization.target(sde, end)
@@ -142,14 +147,28 @@ class NetworkModel(Denoiser):
     def forward(self, x: Data, t: Time) -> Data:
         """The network's output F: one evaluation."""
         scale = self.parameterization.input_scale(self.sde, t)
-        c = self.time_label(self.sde, t).to(device=x.device, dtype=x.dtype).expand(len(x))
+        batch = x.shape[0]
+        c = self.time_label(self.sde, t).to(x.device, torch.promote_types(x.dtype, torch.float32)).expand(batch)
         y = x if scale is None else expand(scale, x) * x
         label = None if self.label is None else torch.as_tensor(self.label, device=x.device)
-        if label is not None and label.ndim and len(label) != len(x):
-            raise ValueError(f"{len(label)} labels for a batch of {len(x)}: bind one label, or one for each of a batch")
-        label = None if label is None else label.expand(len(x))
-        output: Tensor = self.network(y, c, label)
-        return output
+        if label is not None and label.ndim and label.shape[0] != batch:
+            raise ValueError(f"{len(label)} labels for a batch of {batch}: bind one label, or one for each of a batch")
+        label = None if label is None else label.expand(batch)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output: Tensor = self.network(y, c, label)
+        return output.to(x.dtype)
+
+    def prepare(self, precision: Precision = "fp32", *, compiled: bool = False) -> Self:
+        """Lay the network out for evaluation, in place, and return this model; see :mod:`scorefield.nn.inference`.
+
+        With "bf16" its convolutions and linear maps are rounded to bfloat16, for good. A ``compiled`` network is
+        translated by ``torch.compile`` at its first evaluation, for which a C++ compiler must be there.
+        """
+        lay_out(self.network, torch.bfloat16 if precision == "bf16" else None)
+        self.precision = precision
+        if compiled:
+            self.network.compile()
+        return self
 
     def given(self, **condition: Tensor | int) -> "NetworkModel":
         """This model with `label=`: an integer for all samples, or (batch,) int64."""

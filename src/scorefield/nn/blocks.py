@@ -106,7 +106,7 @@ class AttentionBlock(nn.Module):
         """Images after the block."""
         h: Tensor = self.norm(x)
         query, key, value = (
-            project(h).reshape(len(h), self.heads, h.shape[1] // self.heads, h.shape[2:].numel()).transpose(2, 3)
+            project(h).reshape(h.shape[0], self.heads, h.shape[1] // self.heads, h.shape[2:].numel()).transpose(2, 3)
             for project in (self.query, self.key, self.value)
         )
         mixed = attend(query, key, value).transpose(2, 3).reshape(x.shape)

@@ -99,7 +99,7 @@ class MLP(nn.Module):
             raise ValueError(f"samples have the shape {tuple(x.shape[1:])}, the network takes {self.shape}")
         check_batch(x, c, label)
         condition = self.condition(c * self.time_scale, label)
-        h: Tensor = self.linear_in(x.reshape(len(x), self.size))
+        h: Tensor = self.linear_in(x.reshape(x.shape[0], self.size))
         for block in self.blocks:
             h = block(h, condition)
         output: Tensor = self.linear_out(self.activation(h))
