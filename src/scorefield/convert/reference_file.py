@@ -6,7 +6,9 @@ nothing but a state dict is read as well.
 """
 
 import struct
+import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,7 +35,7 @@ def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
     Raises:
         ConversionError: where the file is not such a checkpoint.
     """
-    content = load_tensors(path)
+    content = load_tensors(path, str(path))
     if isinstance(content, Mapping) and _is_state(content):
         return dict(content)
     state = content.get("model") if isinstance(content, Mapping) else None
@@ -58,19 +60,18 @@ def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
     return {**state, **dict(pairs)}
 
 
-def load_tensors(file: Any) -> Any:
+def load_tensors(file: str | Path | BytesIO, where: str) -> Any:
     """What `torch.save` wrote to a path or an open file, if it is tensors, containers and NumPy scalars only.
 
     Raises:
-        ConversionError: for damaged files and for those that ask for anything else.
+        ConversionError: for damaged files and for those that ask for anything else; `where` is what it calls the file.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise ConversionError(
-            f"{getattr(file, 'name', file)} is not a checkpoint that can be read safely: {reason(error)}"
-        ) from None
+        raise ConversionError(f"{where} is not a checkpoint that can be read safely: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:
