@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from scorefield.shapes import Data, Time, expand
 from scorefield.space import DataSpace
 
 Precision = Literal["fp32", "bf16"]
+Model = TypeVar("Model", bound="NetworkModel")
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class NetworkModel(Denoiser):
             output: Tensor = self.network(y, c, label)
         return output.to(x.dtype)
 
-    def prepare(self, precision: Precision = "fp32", *, compiled: bool = False) -> Self:
+    def prepare(self: Model, precision: Precision = "fp32", *, compiled: bool = False) -> Model:
         """Lay the network out for evaluation, in place, and return this model; see :mod:`scorefield.nn.inference`.
 
         With "bf16" its convolutions and linear maps are rounded to bfloat16, for good. A ``compiled`` network is
@@ -178,7 +179,7 @@ class NetworkModel(Denoiser):
                 "label=… needs a model trained with labels"
             )
         label = torch.as_tensor(condition["label"])
-        if bool((label < 0).any() | (label >= self.space.classes).any()):
+        if not torch.compiler.is_compiling() and bool(((label < 0) | (label >= self.space.classes)).any()):
             raise ValueError(f"label {label.tolist()}, expected 0 to {self.space.classes - 1}")
         bound = copy.copy(self)
         bound._modules = dict(self._modules)
@@ -190,7 +191,7 @@ class NetworkModel(Denoiser):
         return expand(skip, x) * x + expand(out, x) * output
 
     def _refuse(self, t: Time, view: str) -> None:
-        if self.singular and bool((self.sde.alpha(t) < 1e-7).any()):
+        if self.singular and not torch.compiler.is_compiling() and bool((self.sde.alpha(t) < 1e-7).any()):
             raise ValueError(
                 f"{view} near t = {self.sde.T}, where {type(self.sde).__name__} has alpha = 0: "
                 f"{type(self.parameterization).__name__} says nothing about the data there; use the velocity, v, "

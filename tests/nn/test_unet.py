@@ -210,6 +210,18 @@ def test_vector_jacobian_product(options) -> None:
     assert torch.allclose((gradient * direction).sum(), (v * slope).sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_checkpointing_changes_no_gradient(options) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        network = small(**{**options, "dropout": 0.5, "checkpointing": checkpointing}).train()
+        torch.manual_seed(1)
+        x, c = inputs()
+        network(x.requires_grad_(), c).square().sum().backward()
+        gradients.append([x.grad, *(weight.grad for weight in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_second_derivative_with_the_plain_attention_kernel() -> None:
     network = small().double()
     x, c = (value.double() for value in inputs(batch=1))

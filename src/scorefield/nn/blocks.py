@@ -12,9 +12,11 @@ instead, which take a quarter of its time in bfloat16.
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from scorefield.nn.layers import Activation, Dropout, Features, GroupNorm, activation, convolution, linear
 
@@ -30,7 +32,8 @@ class ResidualBlock(nn.Module):
 
     ``resample`` (halving or doubling the resolution without weights) acts on the branch before its first convolution
     and on the input, as in BigGAN; the input then always passes a convolution of single pixels. ``condition`` is the
-    length of the condition, 0 for none; ``dims`` counts the axes of space.
+    length of the condition, 0 for none; ``dims`` counts the axes of space. With ``checkpointing`` what is inside the
+    block is computed again for its gradient, not kept.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ResidualBlock(nn.Module):
         init_scale: float = 0.0,
         shortcut_scale: float = 1.0,
         resample: nn.Module | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = GroupNorm(inputs, nonlinearity, group_channels=group_channels)
@@ -60,9 +64,15 @@ class ResidualBlock(nn.Module):
         self.resample = resample
         self.activation = activation(nonlinearity)
         self.rescale = rescale
+        self.checkpointing = checkpointing
 
     def forward(self, x: Features, condition: Float[Tensor, "batch condition"] | None) -> Features:
         """Images after the block; ``condition`` is None only for a block built without one."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, condition, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._forward(x, condition)
+
+    def _forward(self, x: Features, condition: Float[Tensor, "batch condition"] | None) -> Features:
         h = self.norm1(x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)

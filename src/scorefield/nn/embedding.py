@@ -10,7 +10,7 @@ small perceptron makes the condition that enters every residual block:
   frequencies :math:`w_k \sim N(0, \text{scale}^2)`. It resolves differences of c of order 1/(2π scale) and suits c of
   order one, that is log sigma or a quarter of the log-SNR.
 
-Angles are computed in float32 or better, also under autocast: with c near 999, bfloat16 could not tell neighbouring
+All of this is computed in float32 or better, also under autocast: with c near 999, bfloat16 could not tell neighbouring
 times apart.
 """
 
@@ -114,7 +114,8 @@ class ConditionEmbedding(nn.Module):
             raise ValueError("labels were given to a network without classes; build it with classes > 0")
         if embedded is None:
             return None
-        return self.linear2(self.activation(self.linear1(embedded)))  # type: ignore[no-any-return]
+        with torch.autocast(c.device.type, enabled=False):
+            return self.linear2(self.activation(self.linear1(embedded)))  # type: ignore[no-any-return]
 
     def _checked(
         self, c: Float[Tensor, " batch"], label: Integer[Tensor, " batch"] | None
@@ -122,7 +123,8 @@ class ConditionEmbedding(nn.Module):
         """The labels, where None means none for each."""
         if label is None:
             return torch.full(c.shape, self.classes, dtype=torch.int64, device=c.device)
-        if label.device.type == "cpu" and bool(((label < 0) | (label > self.classes)).any()):
+        checked = label.device.type == "cpu" and not torch.compiler.is_compiling()
+        if checked and bool(((label < 0) | (label > self.classes)).any()):
             raise ValueError(
                 f"labels must lie in 0…{self.classes - 1} (or be {self.classes}: no label), got {label.tolist()}"
             )

@@ -48,6 +48,7 @@ class Style:
     dropout: float
     rescale: bool
     init_scale: float
+    checkpointing: bool
 
     def block(self, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResidualBlock:
         """A residual block."""
@@ -63,6 +64,7 @@ class Style:
             init_scale=self.init_scale,
             shortcut_scale=1.0 if self.biggan else 0.1,
             resample=resample,
+            checkpointing=self.checkpointing,
         )
 
     def attention(self, channels: int) -> AttentionBlock:

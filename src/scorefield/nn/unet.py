@@ -66,6 +66,8 @@ class UNet(nn.Module):
         init_scale: of the last layer of each branch; 0 starts the blocks as the identity and the network as zero.
         classes: number of class labels, 0 for none. Label ``classes``, and ``label=None``, mean "no label".
         centered: False for images in [0, 1], which the network then maps to [-1, 1] first.
+        checkpointing: compute the insides of residual blocks again for their gradients: a third more work, a fraction
+            of the memory.
 
     Raises:
         ValueError: for options that are unknown or do not fit together.
@@ -104,6 +106,7 @@ class UNet(nn.Module):
         init_scale: float = 0.0,
         classes: int = 0,
         centered: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_choice("residual", residual, Residual)
@@ -150,6 +153,7 @@ class UNet(nn.Module):
             dropout=dropout,
             rescale=rescale,
             init_scale=init_scale,
+            checkpointing=checkpointing,
         )
         self.conv_in = convolution(dims, in_channels, channels)
         encoder: list[EncoderLevel] = []

@@ -162,6 +162,7 @@ class UNet(Network):
     group_channels: PositiveInt = 4
     init_scale: Annotated[float, Field(ge=0)] = 0.0
     centered: bool = True
+    checkpointing: bool = False
 
 
 class MLP(Network):
