@@ -1,4 +1,5 @@
 import json
+import re
 from importlib.metadata import version
 
 from scorefield.checkpoint import load_model
@@ -17,9 +18,21 @@ def test_info_counts_the_parameters_and_shows_the_recipe(cli, here):
 
 def test_recipes_are_listed_with_a_line_each(cli, here):
     lines = cli("recipes").out.splitlines()
-    assert tuple(line.split()[0] for line in lines) == preset_names()
-    assert all(len(line.split()) > 3 for line in lines)
+    listed = [line.split()[0] for line in lines if line]
+    assert sorted(listed) == sorted(preset_names())
+    assert all(len(line.split()) > 3 for line in lines if line)
     assert tuple(json.loads(cli("recipes", "--json").out)) == preset_names()
+
+
+def test_the_list_has_groups_and_columns(cli, here):
+    groups = [group.splitlines() for group in cli("recipes").out.split("\n\n")]
+    folders = [{line.split()[0].rpartition("/")[0] for line in group} for group in groups]
+    assert folders == [{""}, {"subvp"}, {"ve"}, {"ve/ncsn"}, {"ve/ncsnv2"}, {"vp"}, {"vp/ddpm"}]
+    (row,) = (line for group in groups for line in group if line.startswith("ve/cifar10_ncsnpp_continuous "))
+    cells = [cell.strip() for cell in re.split(" {2,}", row)]
+    assert cells == ["ve/cifar10_ncsnpp_continuous", "CIFAR-10", "VE", "NCSN++", "62.8M", "FID 2.38, IS 9.83"]
+    starts = {line.index("CIFAR-10 ") for group in groups for line in group if " CIFAR-10 " in line}
+    assert len(starts) == 1
 
 
 def test_a_printed_recipe_can_be_read_again(cli, here):

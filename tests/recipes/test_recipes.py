@@ -39,20 +39,6 @@ def test_every_preset_builds_and_comes_back_from_its_yaml(name: str) -> None:
     build_sampler(recipe, model.sde)
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"),
-    [
-        ("vp/cifar10_ddpmpp_continuous", 61.8),
-        ("subvp/cifar10_ddpmpp_continuous", 61.8),
-        ("ve/cifar10_ncsnpp_continuous", 62.8),
-    ],
-)
-def test_published_networks_have_the_published_size(name: str, millions: float) -> None:
-    with torch.device("meta"):
-        network = build(load_recipe(name)).network
-    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == millions
-
-
 def test_presets_need_no_torch() -> None:
     program = (
         "import sys; from scorefield.recipes import *; load_recipe(preset_names()[0]); sys.exit('torch' in sys.modules)"
@@ -163,6 +149,33 @@ def test_a_file_stands_on_its_base(tmp_path: Path) -> None:
     assert mine.training.batch_size == mnist.training.batch_size
 
 
+def test_a_file_stands_on_several_bases_the_last_on_top(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("training: {steps: 3, lr: 0.5}\nsde: {name: ve, sigma_max: 7}\n")
+    (tmp_path / "two.yaml").write_text("training: {lr: 0.25}\nmodel: {network: mlp}\n")
+    (tmp_path / "mine.yaml").write_text(
+        f"base: [mnist, {tmp_path}/one.yaml, {tmp_path}/two.yaml]\ntraining: {{seed: 4}}\n"
+    )
+    mine = load_recipe(tmp_path / "mine.yaml")
+    assert (mine.training.steps, mine.training.lr, mine.training.seed) == (3, 0.25, 4)
+    assert mine.sde == schema.VE(sigma_max=7)
+    assert mine.model == schema.MLP()
+    assert mine.data == load_recipe("mnist").data
+
+
+def test_another_network_than_the_default_starts_a_section_without_a_name_afresh(tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text("model: {channels: 256}\nsde: {beta_max: 9}\n")
+    assert load_recipe(tmp_path / "wide.yaml", ["model.network=mlp"]).model == schema.MLP()
+    assert load_recipe(tmp_path / "wide.yaml", ["sde.name=ve"]).sde == schema.VE()
+    assert load_recipe(tmp_path / "wide.yaml", ["sde.name=vp"]).sde == schema.VP(beta_max=9)
+
+
+def test_parts_of_recipes_are_read_but_not_listed() -> None:
+    assert load_recipe("base/ve").sde == schema.VE()
+    assert not any(name.startswith("base/") for name in preset_names())
+    with pytest.raises(RecipeError, match="no recipe base/nothing"):
+        load_recipe("base/nothing")
+
+
 def test_a_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe().training = schema.Training()  # type: ignore[misc]
@@ -183,6 +196,12 @@ def test_a_recipe_is_frozen() -> None:
         ("training.lr=.nan", ["training.lr", "finite"]),
         ("training.steps=1.5", ["training.steps = 1.5", "integer"]),
         ("data.shape=[1, 0]", ["data.shape", "greater than 0"]),
+        ("data.crop=0", ["data.crop = 0: input should be greater than 0, or", "'square'"]),
+        ("data.crop=circle", ["data.crop = 'circle'", "integer", "'square'"]),
+        ("model.blocks=[1,0]", ["model.blocks = [1, 0]", "integer", "greater than 0"]),
+        ("data.resize=lanczos", ["data.resize = 'lanczos'", "'box', 'bilinear'"]),
+        ("sampling.corrector=ald", ["sampling.corrector = 'ald'", "'annealed_langevin'"]),
+        ("evaluation.snapshots=[3]", ["evaluation.snapshots"]),
         ("training=3", ["expected section.key=value"]),
         ("training.steps", ["expected section.key=value"]),
         ("training.steps=[1", ["YAML"]),
@@ -239,3 +258,9 @@ def test_options_that_do_not_fit_together(overrides: list[str], expected: str) -
 def test_data_std_reaches_the_parameterization() -> None:
     model = build(load_recipe("table", ["model.parameterization=edm", "model.data_std=0.25"]))
     assert model.parameterization == EDMPrediction(0.25)
+
+
+def test_a_sampler_of_neither_predictor_nor_corrector_is_refused() -> None:
+    recipe = load_recipe("table", ["sampling.predictor=none"])
+    with pytest.raises(RecipeError, match="both none"):
+        build_sampler(recipe, build(recipe).sde)

@@ -1,5 +1,6 @@
 """`scorefield info` and `scorefield recipes`: what there is, without running it."""
 
+from itertools import groupby, zip_longest
 from typing import Annotated
 
 import typer
@@ -48,7 +49,11 @@ def recipes(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the recipes, or print one with all its values, as YAML."""
+    """List the recipes, or print one with all its values, as YAML.
+
+    The list says data, SDE, network, the number of weights, and what was published of the model: Frechet Inception
+    distance (FID) and Inception score (IS) of its samples, both by the probability flow (ODE), and bits/dim.
+    """
     from scorefield.recipes import describe, load_recipe, preset_names, to_yaml
 
     if name is not None:
@@ -61,6 +66,19 @@ def recipes(
 
         typer.echo(json.dumps(known))
         return
-    width = max(map(len, known))
-    for preset, description in known.items():
-        typer.echo(f"{preset:{width}}  {description}")
+    rows = [(preset, *description.split(" · ")) for preset, description in known.items()]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    for folder, group in groupby(sorted(rows, key=lambda row: folder_of(row[0])), key=lambda row: folder_of(row[0])):
+        if folder:
+            typer.echo()
+        for row in group:
+            typer.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)).rstrip())
+
+
+def folder_of(preset: str) -> str:
+    """The part of a preset's name before its last slash, its SDE; empty for the package's own.
+
+    >>> folder_of("ve/ncsn/cifar10"), folder_of("mnist")
+    ('ve/ncsn', '')
+    """
+    return preset.rpartition("/")[0]

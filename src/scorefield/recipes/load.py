@@ -41,7 +41,7 @@ def describe(name: str | os.PathLike[str]) -> str:
     """What a recipe's file says about itself in the comment that it begins with; empty without one.
 
     >>> describe("ve/cifar10_ncsnpp_continuous")
-    'CIFAR-10 · VE · NCSN++ · 62.8M · FID 2.38, Inception score 9.83'
+    'CIFAR-10 · VE · NCSN++ · 62.8M · FID 2.38, IS 9.83'
     """
     first = _text(name)[0].partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
@@ -162,14 +162,15 @@ def _sections() -> list[str]:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints, as one line."""
-    problem = error.errors(include_url=False)[0]
+    """The first of pydantic's complaints, as one line; of a key that may be one of several things, all of them."""
+    problem, *others = error.errors(include_url=False)
     where, kind, context = list(problem["loc"]), problem["type"], problem.get("ctx", {})
     keys = _sections()
     if len(where) > 1:
         chosen = str(where.pop(1)) if where[0] in _CHOOSERS else ""
         keys = _keys(str(where[0]), chosen)
-    dotted, given = ".".join(map(str, where)), problem["input"]
+    of_a_union = len(where) > 2 and isinstance(where[2], str)
+    dotted, given = ".".join(map(str, where[:2] if of_a_union else where)), problem["input"]
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(str(where[-1]), keys, 1, 0.5)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -179,7 +180,9 @@ def _explain(error: ValidationError) -> str:
         return f"{dotted}.{_CHOOSERS[dotted]} = {context['tag']!r}, expected {context['expected_tags']}"
     if kind == "literal_error":
         return f"{dotted} = {given!r}, expected {context['expected']}"
-    return f"{dotted} = {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    key = problem["loc"][:-1]
+    alike = [problem, *(other for other in others if of_a_union and other["loc"][: len(key)] == key)]
+    return f"{dotted} = {given!r}: {', or '.join(one['msg'][0].lower() + one['msg'][1:] for one in alike)}"
 
 
 def _keys(section: str, chosen: str) -> list[str]:
