@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scorefield.api import LogLikelihood, colorize, decode, encode, fit, inpaint, load, log_likelihood, sample
+    from scorefield.convert.export import export
     from scorefield.counting import count_evaluations
     from scorefield.exact import ExactModel, GaussianMixture
     from scorefield.flow import ProbabilityFlow
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("LogLikelihood", "colorize", "decode", "encode", "fit", "inpaint", "load", "log_likelihood", "sample"),
+    "convert.export": ("export",),
     "counting": ("count_evaluations",),
     "exact": ("ExactModel", "GaussianMixture"),
     "flow": ("ProbabilityFlow",),
@@ -81,6 +83,7 @@ __all__ = [
     "count_evaluations",
     "decode",
     "encode",
+    "export",
     "fit",
     "inpaint",
     "load",

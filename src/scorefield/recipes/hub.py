@@ -33,7 +33,7 @@ def hub_api(token: str | None = None) -> "HfApi":
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what the hub, or the network on the way there, refuses into an OSError of one line."""
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
