@@ -22,7 +22,7 @@ from scorefield.convert.diffusers_recipe import recipe_of
 from scorefield.convert.diffusers_schema import SCHEDULERS, UNet2D, parse
 from scorefield.convert.public import is_public, load_public
 from scorefield.convert.weights import ConversionError
-from scorefield.recipes import parse_recipe
+from scorefield.recipes import load_recipe, parse_recipe
 from scorefield.recipes.build import build
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -92,13 +92,37 @@ def test_published_recipes():
     assert (recipe.data.shift, recipe.data.scale, recipe.model.centered) == ((0.0,), (1.0,), False)
     assert (recipe.sde.name, recipe.sde.sigma_min, recipe.sde.sigma_max) == ("ve", 0.01, 1348.0)
     assert (recipe.model.multipliers, recipe.model.attention) == ((1, 2, 4, 8, 16, 32, 32, 32), (16,))
-    assert (recipe.sampling.corrector, recipe.sampling.snr, recipe.sampling.steps) == ("langevin", 0.15, 2000)
+    assert (recipe.sampling.corrector, recipe.sampling.snr, recipe.sampling.steps) == ("langevin", 0.15, 1999)
     config, scheduler, _ = PUBLISHED["ddpm-cifar10-32"]
     recipe = recipe_of(parse(UNet2D, config, ""), parse(SCHEDULERS["DDPMScheduler"], scheduler, ""), "")
     assert (recipe.data.shift, recipe.data.scale, recipe.model.centered) == ((0.5,), (0.5,), True)
     assert (recipe.sde.name, recipe.sde.steps, recipe.sde.beta_min, recipe.sde.beta_max) == ("ddpm", 1000, 0.1, 20.0)
     assert (recipe.model.time_label, recipe.model.parameterization) == ("ascending_index", "noise")
     assert (recipe.model.decoder_attention, recipe.sampling.steps) == ("every", 999)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("ncsnpp-church-256", "ve/church_ncsnpp_continuous"),
+        ("ncsnpp-ffhq-1024", "ve/ffhq_ncsnpp_continuous"),
+        ("ddpm-cifar10-32", "vp/ddpm/cifar10"),
+        ("ddpm-bedroom-256", "vp/ddpm/bedroom"),
+    ],
+)
+def test_published_networks_are_those_of_the_presets(name, preset):
+    """But for the decoder's attention and the dropout of DDPM, where the two publications differ."""
+    config, scheduler, _ = PUBLISHED[name]
+    recipe = recipe_of(parse(UNet2D, config, ""), parse(SCHEDULERS[scheduler["_class_name"]], scheduler, ""), "")
+    other = load_recipe(preset)
+    differing = {"decoder_attention", "dropout"} if recipe.sde.name == "ddpm" else set()
+    assert recipe.model.model_dump(exclude=differing) == other.model.model_dump(exclude=differing)
+    assert recipe.sampling.steps == other.sampling.steps
+    assert (recipe.data.shape, recipe.data.shift, recipe.data.scale) == (
+        other.data.shape,
+        other.data.shift,
+        other.data.scale,
+    )
 
 
 def test_networks_are_equal(folder):

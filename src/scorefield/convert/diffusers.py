@@ -118,7 +118,7 @@ def _weights(place: Path) -> dict[str, Tensor]:
     if path is None:
         raise ConversionError(f"{place} has no {WEIGHTS[0]} or {WEIGHTS[1]}; save the weights in one file")
     if path.suffix == ".bin":
-        weights = load_tensors(path)
+        weights = load_tensors(path, str(path))
     else:
         try:
             weights = load_file(path)

@@ -125,7 +125,7 @@ def scheduler_of(recipe: Recipe) -> tuple[str, Process]:
         _units(recipe, 0.0, 1.0)
         corrected = sampling.corrector == "langevin"
         return "ScoreSdeVeScheduler", VarianceExploding(
-            num_train_timesteps=sampling.steps,
+            num_train_timesteps=sampling.steps + 1,
             snr=sampling.snr,
             sigma_min=sde.sigma_min,
             sigma_max=sde.sigma_max,
@@ -137,7 +137,7 @@ def scheduler_of(recipe: Recipe) -> tuple[str, Process]:
     if isinstance(sde, VP):
         _require(recipe.model, "model", {"parameterization": "noise", "time_label": "continuous"})
         return "ScoreSdeVpScheduler", VariancePreserving(
-            num_train_timesteps=sampling.steps,
+            num_train_timesteps=sampling.steps + 1,
             beta_min=sde.beta_min,
             beta_max=sde.beta_max,
             sampling_eps=sde.t_sample,

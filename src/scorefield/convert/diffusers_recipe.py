@@ -118,8 +118,12 @@ def _network(unet: UNet2D, where: str) -> dict[str, Any]:
 
 
 def _process(scheduler: Process) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The recipe's SDE, what the network is told and predicts, and the sampler."""
-    steps = scheduler.num_train_timesteps
+    """The recipe's SDE, what the network is told and predicts, and the sampler.
+
+    n time steps are n - 1 steps between them and one to the data, which every sampler here takes at its end.
+    """
+    rows = scheduler.num_train_timesteps
+    steps = max(rows - 1, 1)
     if isinstance(scheduler, VarianceExploding):
         sde = {
             "name": "ve",
@@ -147,12 +151,12 @@ def _process(scheduler: Process) -> tuple[dict[str, Any], dict[str, Any], dict[s
     return (
         {
             "name": "ddpm",
-            "steps": steps,
-            "beta_min": _significant(scheduler.beta_start * steps),
-            "beta_max": _significant(scheduler.beta_end * steps),
+            "steps": rows,
+            "beta_min": _significant(scheduler.beta_start * rows),
+            "beta_max": _significant(scheduler.beta_end * rows),
         },
         {"parameterization": OUTPUTS[scheduler.prediction_type], "time_label": "ascending_index"},
-        {"predictor": "ancestral", "steps": max(steps - 1, 1)},
+        {"predictor": "ancestral", "steps": steps},
     )
 
 
