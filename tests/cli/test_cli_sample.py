@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_model
 
 import scorefield as sf
 
@@ -53,6 +54,18 @@ def test_every_sampler_is_the_one_that_it_says(cli, here, options, sampler):
     told = json.loads(cli("sample", "grey", "--json", out="a.npz", grid="uniform", **QUICK, **options).out)
     assert told["sampler"] == sampler
     assert told["grid"] == "uniform"
+
+
+def test_the_sampler_of_the_recipe(cli, here, tmp_path):
+    published = ["sampling.predictor=none", "sampling.corrector=annealed_langevin", "sampling.corrector_steps=3"]
+    tiny_model(here / "annealed", (1, 8, 8), "sde.name=ve", "sampling.steps=4", "sampling.snr=0.2", *published)
+    told = json.loads(cli("sample", "annealed", "--json", out="a.npz", n=2, sampler="recipe").out)
+    assert told["sampler"] == str(sf.samplers.CorrectorOnly(sf.Langevin(0.2, 3)))
+    assert (told["steps"], told["grid"], told["nfe"]) == (4, "logsnr", 16)  # 3 at each of 5 times, and the denoising
+    told = json.loads(cli("sample", "annealed", "--json", out="a.npz", n=2, sampler="recipe", steps=1).out)
+    assert told["nfe"] == 7
+    refused = cli("sample", "annealed", out="a.npz", n=2, sampler="recipe", snr=0.1).error
+    assert refused == "--snr 0.1 with --sampler recipe, which has its own: name another sampler"
 
 
 def test_the_flow_takes_a_tolerance(cli, here):

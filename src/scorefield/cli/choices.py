@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from scorefield.cli.options import CorrectorName, PredictorName
 from scorefield.flow import ProbabilityFlow
+from scorefield.recipes.build import RecipeModel, build_sampler
 from scorefield.samplers import (
     Ancestral,
     EulerMaruyama,
@@ -13,6 +14,8 @@ from scorefield.samplers import (
     ReverseDiffusion,
     Sampler,
 )
+from scorefield.score import ScoreModel
+from scorefield.times import GridName
 
 _PREDICTORS: dict[str, Callable[[], Sampler]] = {
     "ancestral": Ancestral,
@@ -41,6 +44,19 @@ def predictor_corrector(
             raise OptionError(f"--snr {snr:g} without a corrector: give --corrector langevin")
         return predictor
     return PredictorCorrector(predictor, Langevin() if snr is None else Langevin(snr))
+
+
+def of_recipe(
+    model: ScoreModel, steps: int | None, grid: GridName | None, **ignored: object
+) -> tuple[Sampler, int, GridName]:
+    """The sampler, steps and grid of the model's recipe. Raises OptionError where an option has no effect."""
+    for option, value in ignored.items():
+        if value is not None:
+            raise OptionError(f"--{option} {value} with --sampler recipe, which has its own: name another sampler")
+    if not isinstance(model, RecipeModel):
+        raise OptionError(f"--sampler recipe with a {type(model).__name__}, which has no recipe: name another sampler")
+    sampling = model.recipe.sampling
+    return build_sampler(model.recipe, model.sde)[0], steps or sampling.steps, grid or sampling.grid
 
 
 def probability_flow(tol: float | None, **ignored: object) -> ProbabilityFlow:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 Split = Literal["train", "test"]
-SamplerName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc", "ode"]
+SamplerName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc", "ode", "recipe"]
 PredictorName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc"]
 CorrectorName = Literal["none", "langevin"]
 GridName = Literal["logsnr", "uniform"]

@@ -32,7 +32,10 @@ def sample(
     seed: SeedOption = 0,
     sampler: Annotated[
         SamplerName,
-        typer.Option("--sampler", help="pc is reverse diffusion with Langevin correction, ode the probability flow."),
+        typer.Option(
+            "--sampler",
+            help="pc: reverse diffusion, Langevin; ode: the probability flow; recipe: the recipe's own.",
+        ),
     ] = "ancestral",
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Predictor steps.", show_default=str(STEPS))
@@ -52,7 +55,7 @@ def sample(
     """Draw samples from a model."""
     import scorefield as sf
     from scorefield.api import batches
-    from scorefield.cli.choices import predictor_corrector, probability_flow
+    from scorefield.cli.choices import of_recipe, predictor_corrector, probability_flow
     from scorefield.cli.progress import progress
     from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import open_model
@@ -61,9 +64,11 @@ def sample(
     chosen: Sampler | ProbabilityFlow
     if sampler == "ode":
         chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
-    else:
+    elif sampler != "recipe":
         chosen = predictor_corrector(sampler, corrector, snr, tol)
     scored = open_model(model, device, label)
+    if sampler == "recipe":
+        chosen, steps, grid = of_recipe(scored, steps, grid, corrector=corrector, snr=snr, tol=tol)
     check_samples_path(out, scored.space.shape)
     walk = sampler != "ode"
     steps, grid = steps or STEPS, grid or "logsnr"
