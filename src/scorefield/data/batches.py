@@ -14,7 +14,9 @@ numpy promises to keep, as it does not for its permutations.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,8 +53,8 @@ class Batches:
     ``flip`` mirrors each image left-right with probability ½, keyed by its position in the stream. ``batch_size`` is
     that of the global batch, of which process ``rank`` of ``world`` gets its part.
 
-    For sources too large to keep in memory, ``torch.utils.data.DataLoader(batches, batch_size=None,
-    sampler=range(start, stop), num_workers=…)`` reads ahead.
+    Sources too large to keep in memory are read by as many threads as there are processors;
+    ``torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=…)`` reads ahead.
 
     >>> from scorefield.data import open_data
     >>> x, labels = Batches(open_data("example:mnist"), batch_size=48, seed=0).batch(step=1)
@@ -90,7 +92,7 @@ class Batches:
         if self.source.nbytes < IN_MEMORY_BYTES:
             x = self.source.tensor()[chosen]
         else:
-            x = torch.stack([self.source.item(int(index)) for index in chosen])
+            x = torch.stack(list(_threads(os.getpid()).map(self.source.item, chosen.tolist())))
         if self.flip:
             mirrored = torch.from_numpy(self._gather(step, _flips))
             x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
@@ -107,6 +109,12 @@ class Batches:
         epochs, places = np.divmod(positions, count)
         drawn = [per_epoch(count, self.seed, int(e))[places[epochs == e]] for e in np.unique(epochs)]
         return np.concatenate(drawn)
+
+
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001
+    """Threads that decode images, whose libraries let go of the interpreter; a forked process has its own."""
+    return ThreadPoolExecutor(os.cpu_count(), "scorefield-data")
 
 
 def _raw(count: int, seed: int, stream: int, epoch: int) -> npt.NDArray[np.uint64]:

@@ -52,7 +52,7 @@ def preprocess(x: Image, size: tuple[int, int], crop: Crop, resize: Filter, name
                 f"set data.crop, or give images of height {size[0]}, width {size[1]}, which are taken as they are"
             )
         x = _centre(x, side, side)
-    if resize != "none":
+    if resize != "none" and x.shape[1:] != size:
         x = _centre(_resized(x, size, resize), *size)
     return x
 
