@@ -101,7 +101,7 @@ def _content(folder: Path, identity: str) -> dict[str, Any]:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: damaged, not JSON ({error}); copy or train it again") from None
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
             raise CheckpointError(f"{path}: not a model's description, it has no format; copy or train it again")

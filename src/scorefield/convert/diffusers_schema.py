@@ -125,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConversionError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path}: damaged, not JSON ({error}); download it again") from None
     if not isinstance(content, dict):
         raise ConversionError(f"{path} holds {type(content).__name__}, expected an object with a configuration")

@@ -53,21 +53,18 @@ class _Name:
     name: str
 
 
-class _Mark:
-    """Where a list of arguments begins on the stack."""
-
-
 class _Machine:
-    """The stack and the memory of a pickle while it is parsed."""
+    """The stack, the marks on it where lists of values begin, and the memory of a pickle while it is parsed."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memory: dict[int, Any] = {}
 
     def above_mark(self) -> list[Any]:
         """What was pushed since the last mark."""
-        at = max(i for i, value in enumerate(self.stack) if isinstance(value, _Mark))
-        items = self.stack[at + 1 :]
+        at = self.marks.pop()
+        items = self.stack[at:]
         del self.stack[at:]
         return items
 
@@ -140,7 +137,7 @@ _DATA = _CONSTANTS.keys() | _NUMBERS | _TEXTS
 _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": lambda _m, _a: None,
     "FRAME": lambda _m, _a: None,
-    "MARK": lambda m, _: m.stack.append(_Mark()),
+    "MARK": lambda m, _: m.marks.append(len(m.stack)),
     "POP": lambda m, _: m.stack.pop(),
     "POP_MARK": lambda m, _: m.above_mark(),
     "EMPTY_TUPLE": lambda m, _: m.stack.append(()),

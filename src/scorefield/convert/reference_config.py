@@ -48,7 +48,7 @@ def read_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str,
     else:
         try:
             tree = json.loads(Path(config).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConversionError(f"{config} is not JSON ({error}); give the configuration as a JSON file") from None
         if not isinstance(tree, Mapping):
             raise ConversionError(f'{config} holds {type(tree).__name__}, expected settings like {{"model.nf": 128}}')

@@ -81,12 +81,10 @@ def reason(error: BaseException) -> str:
     'EOFError'
     """
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    lines = (line.strip() for line in text.partition(". Please use")[0].splitlines())
-    told = next((line for line in lines if line and not line.startswith(_ADVICE)), "")
-    return told[:200].rstrip(" .") or type(error).__name__
-
-
-_ADVICE = ("Weights only load failed", "Please", "Check the documentation", "(1)", "(2)")
+    told = (line.strip() for line in text.splitlines())
+    told = (line for line in told if line and not line.startswith(("Weights only", "Please", "Check", "(1)", "(2)")))
+    sentences = (part for part in next(told, "").split(". ") if "weights_only" not in part and "Please" not in part)
+    return ". ".join(sentences)[:200].rstrip(" .") or type(error).__name__
 
 
 def _is_state(content: Mapping[Any, Any]) -> bool:

@@ -138,7 +138,7 @@ def _folder_classes(images: Sequence[str]) -> list[int] | None:
 def _labels(content: bytes, images: Sequence[str], where: str) -> list[int] | None:
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON ({error}); write it anew or remove it") from error
     if isinstance(document, dict) and not document.get("labels"):
         return None
