@@ -26,8 +26,11 @@ MODELS = {
         {**UNET, **FIR, "time_label": "log_sigma", "parameterization": "scaled_score"},
         [3, 8, 8],
     ),
-    "edm": ({"name": "edm"}, {**UNET, "time_label": "quarter_log_sigma", "parameterization": "edm"}, [3, 8, 8]),
-    "flow": ({"name": "rectified_flow"}, {**UNET, "parameterization": "velocity"}, [2, 8]),
+    "flow": (
+        {"name": "rectified_flow"},
+        {**UNET, "multipliers": [1], "attention": [8], "parameterization": "velocity"},
+        [2, 8],
+    ),
     "mlp": ({"name": "subvp"}, {"network": "mlp", "width": 16, "depth": 1}, [5]),
 }
 
@@ -54,7 +57,7 @@ def inputs(model, batch):
 
 @pytest.mark.parametrize(
     ("name", "view"),
-    [("ddpm", "score"), ("ncsn++", "denoise"), ("edm", "denoise"), ("flow", "velocity"), ("mlp", "noise")],
+    [("ddpm", "score"), ("ncsn++", "denoise"), ("flow", "velocity"), ("mlp", "noise")],
 )
 def test_programs_equal_models_at_any_batch_size(name, view):
     model = model_of(name)
@@ -65,20 +68,20 @@ def test_programs_equal_models_at_any_batch_size(name, view):
 
 
 def test_a_file_holds_the_program_and_what_it_is(tmp_path):
-    model = sf.load("mnist", device="cpu")
-    sf.export(model, tmp_path / "mnist.pt2", view="score")
+    model = model_of("mlp")
+    sf.export(model, tmp_path / "score.pt2", view="score")
     about = {"scorefield.json": ""}
-    program = torch.export.load(tmp_path / "mnist.pt2", extra_files=about).module()
+    program = torch.export.load(tmp_path / "score.pt2", extra_files=about).module()
     x, t = inputs(model, 3)
     torch.testing.assert_close(program(x, t), model.score(x, t), rtol=1e-6, atol=1e-6)
     told = json.loads(about["scorefield.json"])
-    assert (told["view"], told["shape"]) == ("score", [1, 28, 28])
+    assert (told["view"], told["shape"]) == ("score", [5])
     assert told["recipe"] == model.recipe.model_dump(mode="json")
-    assert [path.name for path in tmp_path.iterdir()] == ["mnist.pt2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["score.pt2"]
 
 
 def test_labels_are_an_argument():
-    model = model_of("ddpm", classes=3)
+    model = model_of("mlp", classes=3)
     program = export(model, labels=True).module()
     x, t = inputs(model, 4)
     labelled = program(x, t, torch.tensor([0, 1, 2, 3]))
@@ -97,13 +100,22 @@ def test_the_network_alone():
 
 
 def test_training_goes_on_and_programs_do_not_drop_out():
-    model = model_of("ddpm").train()
+    model = model_of("flow").train()
     model.network.encoder.eval()
     program = export(model).module()
     assert model.network.decoder.training
     assert not model.network.encoder.training
     x, t = inputs(model, 3)
     torch.testing.assert_close(program(x, t), model.eval().denoise(x, t))
+
+
+def test_a_network_in_16_bits_takes_and_gives_float32():
+    model = model_of("flow").prepare("bf16")
+    program = export(model, view="velocity").module()
+    x, t = inputs(model, 3)
+    velocity = program(x, t)
+    assert velocity.dtype == torch.float32
+    assert torch.equal(velocity, model.velocity(x, t))
 
 
 def test_models_without_a_recipe(tmp_path):

@@ -182,6 +182,10 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch):
         small().push_to_hub("org/dots")
 
 
-def test_the_library_does_not_import_the_hub():
-    code = "import sys, scorefield as sf; sf.load('mnist'); assert 'huggingface_hub' not in sys.modules, 'imported'"
+def test_loading_imports_neither_the_hub_nor_diffusers():
+    code = """
+import sys, scorefield as sf, scorefield.convert.diffusers
+sf.load("mnist")
+assert not {"huggingface_hub", "diffusers"} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

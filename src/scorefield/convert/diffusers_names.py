@@ -78,9 +78,9 @@ def weight_names(network: UNet) -> dict[str, str]:
 
 
 def exported(network: UNet) -> dict[str, Tensor]:
-    """A UNet's weights as those of a `UNet2DModel`, whose attention is made of matrices."""
+    """A UNet's weights in float32 as those of a `UNet2DModel`, whose attention is made of matrices."""
     names = weight_names(network)
-    weights = {names[name]: value.contiguous() for name, value in network.state_dict().items()}
+    weights = {names[name]: value.float().contiguous() for name, value in network.state_dict().items()}
     return {name: value.flatten(1) if ".to_" in name and value.ndim > 2 else value for name, value in weights.items()}
 
 

@@ -47,8 +47,9 @@ def export(
         raise ValueError("labels=True with a model without classes; leave it out")
     if view == "network" and not isinstance(model, NetworkModel):
         raise TypeError(f"view 'network' of {type(model).__name__}, which has none; take score")
-    like = next(model.parameters(), torch.empty(0))
-    arguments = [like.new_zeros(2, *model.space.shape), like.new_full((2,), 0.5 * model.sde.T)]
+    weight = next(model.parameters(), torch.empty(0))
+    like = weight.new_zeros((), dtype=torch.promote_types(weight.dtype, torch.float32))
+    arguments = [like.expand(2, *model.space.shape).clone(), (like + 0.5 * model.sde.T).expand(2).clone()]
     if labels:
         arguments.append(torch.zeros(2, dtype=torch.int64, device=like.device))
     batch = Dim("batch")
@@ -79,6 +80,7 @@ class _View(nn.Module):
         """The view."""
         if self.view == "network":
             assert isinstance(self.model, NetworkModel)
-            return self.model.network(x, t, label)  # type: ignore[no-any-return]
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.model.precision == "bf16"):
+                return self.model.network(x, t, label)  # type: ignore[no-any-return]
         model = self.model if label is None else self.model.given(label=label)
         return getattr(model, self.view)(x, t)  # type: ignore[no-any-return]
