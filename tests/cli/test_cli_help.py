@@ -2,13 +2,16 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from parity import COMMITTED
 from PIL import Image
+from published_edm import EDMPrecond, dumps
 
 from scorefield.cli.examples import EXAMPLES
 
@@ -60,6 +63,10 @@ def test_examples_run(cli, here):
     mask.save("mask.png")
     for i in range(3):
         Image.new("L", (8, 8), 80 * i).save(f"grey/{i}.png")
+    for name in ("checkpoint.pth", "config.json"):
+        shutil.copy(COMMITTED / "ve_cifar10_ncsnpp_continuous" / name, name)
+    network = EDMPrecond(16, 3, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[])
+    Path("edm-cifar10-32x32-uncond-vp.pkl").write_bytes(dumps({"ema": network}))
     np.save("points.npy", np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
     for example in (example for name, examples in EXAMPLES.items() if name != "demo" for example in examples):
         words = shlex.split(example.partition(" > ")[0])[1:]

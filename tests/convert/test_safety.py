@@ -247,7 +247,6 @@ def test_the_attacks_are_real(tmp_path) -> None:
         "getattr",
         "instance",
         "object",
-        "setstate",
         "set",
         "key",
     )

@@ -13,29 +13,28 @@ def info(model: ModelArgument, as_json: JsonOption = False) -> None:
     import torch
     from rich.table import Table
 
-    from scorefield.checkpoint import read_checkpoint
     from scorefield.cli.result import tell
+    from scorefield.cli.session import describe_model
     from scorefield.recipes.build import build
 
-    checkpoint = read_checkpoint(model)
-    recipe = checkpoint.recipe
+    folder, recipe, metadata = describe_model(model)
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in build(recipe).network.parameters())
     table = Table(show_header=False, box=None, title=model, title_justify="left")
-    table.add_row("folder", str(checkpoint.folder))
+    table.add_row("folder", folder)
     table.add_row("parameters", f"{parameters:,}")
     for section, values in recipe.model_dump(mode="json").items():
         table.add_row(section, ", ".join(f"{key} {value}" for key, value in values.items()))
-    for name, value in checkpoint.metadata.items():
+    for name, value in metadata.items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     tell(
         as_json,
         table,
         model=model,
-        folder=str(checkpoint.folder),
+        folder=folder,
         parameters=parameters,
         recipe=recipe.model_dump(mode="json"),
-        metadata=dict(checkpoint.metadata),
+        metadata=metadata,
     )
 
 

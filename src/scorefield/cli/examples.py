@@ -1,6 +1,7 @@
 """The examples at the end of each command's help. All of them run, in this order, where there are files of those names.
 
-`mnist` comes with the package, and so do the images of `example:mnist`.
+`mnist` comes with the package, and so do the images of `example:mnist`. A `.pth` whose `config.json` is not at hand
+takes the name of a recipe instead.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "colorize": (
         "scorefield colorize runs/colour --data grey --out coloured.png",
         "scorefield colorize runs/colour --data grey --n 8 --images 2 --steps 1000 --out coloured.npz",
+    ),
+    "convert": (
+        "scorefield convert checkpoint.pth ncsnpp --config config.json",
+        "scorefield convert checkpoint.pth raw --config config.json --raw --dtype float16",
+        "scorefield convert edm-cifar10-32x32-uncond-vp.pkl edm",
     ),
     "info": (
         "scorefield info mnist",

@@ -14,6 +14,7 @@ import typer
 from typer.main import get_command
 
 from scorefield.cli.conditional import colorize, inpaint
+from scorefield.cli.convert import convert
 from scorefield.cli.demo import demo
 from scorefield.cli.describe import info, recipes
 from scorefield.cli.errors import INTERRUPTED, USAGE, explain
@@ -25,7 +26,7 @@ from scorefield.cli.train import train
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-for _command in (train, sample, likelihood, encode, decode, inpaint, colorize, info, recipes, demo):
+for _command in (train, sample, likelihood, encode, decode, inpaint, colorize, convert, info, recipes, demo):
     app.command(epilog=epilog(EXAMPLES[_command.__name__]))(_command)
 
 

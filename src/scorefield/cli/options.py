@@ -12,7 +12,9 @@ GridName = Literal["logsnr", "uniform"]
 
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A bundled name such as mnist, a checkpoint folder or a run folder."),
+    typer.Argument(
+        metavar="MODEL", help="A bundled name such as mnist, a checkpoint, run or diffusers folder, or a .pkl of EDM."
+    ),
 ]
 DataOption = Annotated[
     str,

@@ -9,8 +9,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 import scorefield as sf
+from scorefield.checkpoint import bundled_models, read_checkpoint
 from scorefield.cli.options import Split
+from scorefield.convert import is_public
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
+from scorefield.recipes import Recipe
 from scorefield.recipes.build import RecipeModel
 from scorefield.recipes.data import open_images
 from scorefield.recipes.schema import Data
@@ -26,6 +29,15 @@ def open_model(name: str, device: str, label: int | None = None) -> ScoreModel:
     """The model of a name, on a device, bound to a class where one is given."""
     model = sf.load(name, device=choose_device(device))
     return model if label is None else model.given(label=label)
+
+
+def describe_model(name: str) -> tuple[str, Recipe, dict[str, Any]]:
+    """Where a model lies, its recipe and what was noted of it; a public checkpoint is read for that."""
+    if name not in bundled_models() and (name.startswith("hub:") or is_public(name)):
+        model = sf.load(name, device="cpu")
+        return name, model.recipe, dict(model.metadata)
+    checkpoint = read_checkpoint(name)
+    return str(checkpoint.folder), checkpoint.recipe, dict(checkpoint.metadata)
 
 
 def choose_device(name: str) -> torch.device:
