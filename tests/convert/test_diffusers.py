@@ -20,8 +20,10 @@ from scorefield.convert.diffusers_recipe import recipe_of
 from scorefield.convert.diffusers_schema import SCHEDULERS, UNet2D, parse
 from scorefield.convert.public import is_public, load_public
 from scorefield.convert.weights import ConversionError
+from scorefield.noise import Noise
 from scorefield.recipes import load_recipe, parse_recipe
 from scorefield.recipes.build import build
+from scorefield.samplers import Ancestral, run
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -489,3 +491,43 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     write_diffusers(model, tmp_path / "out")
     with pytest.raises(FileExistsError):
         write_diffusers(model, tmp_path / "out")
+
+
+class Given(Noise):
+    """Noise that was drawn before."""
+
+    drawn: torch.Tensor
+
+    def normal(self, shape, dtype=torch.float32):
+        return self.drawn
+
+
+def test_a_step_is_that_of_ddpm(small):
+    """The mean and the variance of Ho et al. (2020), with the same noise, and the last step to the data."""
+    network, model = diffusers.UNet2DModel.from_pretrained(small / "unet").eval(), read_diffusers(small)
+    scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type="fixed_small")
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    for row in (999, 500, 2, 0):
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(row)
+            theirs = scheduler.step(network(x, row).sample, row, x, generator=generator).prev_sample
+        noise = Given(0, range(2), torch.device("cpu"))
+        noise.drawn = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(row))
+        t, s = torch.tensor((row + 1) / 1000), torch.tensor(row / 1000)
+        ours = model.denoise(x, t) if row == 0 else Ancestral().step(model, x, t, s, noise)
+        close(ours, theirs, 1e-4)
+
+
+def test_ddim_is_the_probability_flow(small):
+    """All of a deterministic sampling, on the rows that diffusers takes."""
+    network, model = diffusers.UNet2DModel.from_pretrained(small / "unet").eval(), read_diffusers(small)
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(20)
+    start = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = start
+    with torch.no_grad():
+        for row in scheduler.timesteps:
+            x = scheduler.step(network(x, row).sample, row, x).prev_sample
+    grid = (scheduler.timesteps.double() + 1) / 1000
+    noise = Noise(0, range(2), torch.device("cpu"))
+    close(run(Ancestral(probability_flow=True), model, start, grid, noise=noise), x, 1e-3)
