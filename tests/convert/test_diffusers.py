@@ -258,6 +258,10 @@ def test_hub_cache(small, tmp_path):
         assert is_public(path)
         found = read_diffusers(path).network.state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for outside in ("../../elsewhere", str(small), ".."):
+        (repository / "refs" / "main").write_text(outside)
+        with pytest.raises(ConversionError, match="no single commit"):
+            read_diffusers(repository)
     (repository / "refs" / "main").unlink()
     with pytest.raises(ConversionError, match="no single commit"):
         read_diffusers(repository)
@@ -269,7 +273,7 @@ def test_what_is_a_diffusers_folder(small, tmp_path):
     assert not is_public(tmp_path)
     save_model(read_diffusers(small), tmp_path / "own")
     assert not is_public(tmp_path / "own")
-    assert load_public(small).recipe == read_diffusers(small).recipe
+    assert load_public(small).recipe == load_public(small / "unet").recipe == read_diffusers(small).recipe
 
 
 NOT_HERE = [

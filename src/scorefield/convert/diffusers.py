@@ -87,9 +87,12 @@ def _snapshot(path: Path) -> Path:
     snapshots = path / "snapshots"
     if not snapshots.is_dir():
         return path
+    commits = [folder for folder in snapshots.iterdir() if folder.is_dir()]
     head = path / "refs" / "main"
-    commits = [snapshots / head.read_text(encoding="utf-8").strip()] if head.is_file() else list(snapshots.iterdir())
-    if len(commits) != 1 or not commits[0].is_dir():
+    if head.is_file():
+        name = head.read_text(encoding="utf-8", errors="replace").strip()
+        commits = [commit for commit in commits if commit.name == name]
+    if len(commits) != 1:
         raise ConversionError(f"{path} has no single commit to read; give one of the folders in {snapshots}")
     return commits[0]
 
