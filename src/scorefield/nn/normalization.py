@@ -68,10 +68,14 @@ class Unnormalized(nn.Module):
 
 
 def normalize(x: Images, gamma: Coefficients, alpha: Coefficients, beta: Coefficients) -> Images:
-    """Equation (1), as one scale and one shift per feature map. Coefficients are (batch or 1, channels)."""
+    """Equation (1), as one scale and one shift per feature map. Coefficients are (batch or 1, channels).
+
+    Means and variances over pixels are separate sums: on a CPU ``var_mean`` takes twenty times as long.
+    """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)
+    mean = x.mean((2, 3))
+    deviation = x - mean[:, :, None, None]
+    scale = gamma * torch.rsqrt(deviation.square().mean((2, 3)) + 1e-5)
     spread, centre = torch.var_mean(mean, dim=1, keepdim=True)
-    scale = gamma * torch.rsqrt(variance + 1e-5)
-    shift = beta + gamma * alpha * (mean - centre) * torch.rsqrt(spread + 1e-5) - scale * mean
-    return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
+    shift = beta + gamma * alpha * (mean - centre) * torch.rsqrt(spread + 1e-5)
+    return torch.addcmul(shift[:, :, None, None], deviation, scale[:, :, None, None])

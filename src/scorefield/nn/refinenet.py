@@ -20,6 +20,7 @@ and pooling takes maxima.
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -152,7 +153,8 @@ class Fusion(nn.Module):
 class ChainedPooling(nn.Module):
     """A sum of what a chain of 5×5 poolings and convolutions makes of the input, link after link, and of the input.
 
-    Poolings take means with noise levels (zeros beyond the border count) and maxima without.
+    Poolings take means with noise levels (zeros beyond the border count) and maxima without. On a CPU they run over
+    channels last, where PyTorch takes maxima thirty times as fast.
     """
 
     def __init__(self, channels: int, levels: int, nonlinearity: Activation) -> None:
@@ -166,7 +168,10 @@ class ChainedPooling(nn.Module):
         """Images after the chain."""
         x = link = self.activation(x)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            link = conv(self.pool(norm(link, level)))
+            link = norm(link, level)
+            if link.device.type == "cpu":
+                link = link.contiguous(memory_format=torch.channels_last)
+            link = conv(self.pool(link))
             x = x + link
         return x
 
@@ -206,7 +211,6 @@ class RefineNet(nn.Module):
     Raises:
         ValueError: for fewer than 2 channels, where there is no spread of the means to normalize by.
 
-    >>> import torch
     >>> network = RefineNet(1, 8, multipliers=(1, 2, 2), dilations=(1, 1, 2))
     >>> network(torch.randn(2, 1, 16, 12)).shape
     torch.Size([2, 1, 16, 12])
