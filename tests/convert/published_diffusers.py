@@ -1,6 +1,12 @@
-"""Configurations published on the hub for diffusers, and the number of their networks' parameters."""
+"""Configurations published on the hub for diffusers, small ones like them, and folders and recipes made of them."""
 
+import json
 from typing import Any
+
+import diffusers
+import torch
+
+from scorefield.recipes import parse_recipe
 
 
 def plain(size: int, widths: list[int], attention: int) -> dict[str, Any]:
@@ -100,3 +106,43 @@ SMALL = {
     "ncsnpp-ffhq-1024": (skipping(32, [16, 32, 128, 128], 2, 1), VE),
 }
 """The same with fewer channels and levels."""
+
+
+def network_of(config):
+    """A network with random weights everywhere, norms and biases too."""
+    torch.manual_seed(0)
+    network = diffusers.UNet2DModel(**{key: value for key, value in config.items() if key[0] != "_"})
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 1 and name != "time_proj.weight":
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return network.eval().requires_grad_(False)
+
+
+def write(folder, network, scheduler):
+    network.save_pretrained(folder / "unet")
+    (folder / "scheduler").mkdir(exist_ok=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+def recipe(**sections):
+    """A recipe that diffusers can express, but for what is given."""
+    base = {
+        "data": {"shape": [3, 16, 16]},
+        "sde": {"name": "ddpm"},
+        "model": {
+            "channels": 32,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "attention": [8],
+            "decoder_attention": "every",
+            "residual": "ddpm",
+            "rescale": False,
+            "group_channels": 1,
+            "time_label": "ascending_index",
+        },
+    }
+    for name, section in sections.items():
+        base[name] = {**base[name], **section} if section.get("name") is None else section
+    return parse_recipe(base, "test")
