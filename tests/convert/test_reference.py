@@ -162,6 +162,33 @@ def test_missing_left_over_and_mis_shaped_weights_are_listed(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(8, 3, 3, 3, dtype=torch.int64),
+        torch.zeros(8, 3, 3, 3, dtype=torch.complex64),
+        torch.zeros(8, 3, 3, 3).to_sparse(),
+        torch.zeros(8, 3, 3, 3, device="meta"),
+        torch.zeros(1).expand(2**40),
+    ],
+    ids=lambda value: f"{value.dtype} {value.layout} {value.device}",
+)
+def test_weights_that_are_no_plain_arrays_are_refused(tmp_path, value) -> None:
+    state = {**read_checkpoint(CHECKPOINT), "module.all_modules.3.weight": value}
+    torch.save(state, tmp_path / "state.pth")
+    with pytest.raises(ConversionError, match=r"of another (kind|shape): conv_in\.weight") as caught:
+        read_reference(tmp_path / "state.pth", config=CONFIG)
+    says(caught)
+
+
+@pytest.mark.parametrize("sigmas", [torch.zeros(0), torch.ones(3).to_sparse(), torch.ones(3, device="meta")], ids=str)
+def test_noise_levels_that_are_no_numbers_are_refused(tmp_path, sigmas) -> None:
+    torch.save({**read_checkpoint(CHECKPOINT), "module.sigmas": sigmas}, tmp_path / "state.pth")
+    with pytest.raises(ConversionError, match="sigmas, are no numbers") as caught:
+        read_reference(tmp_path / "state.pth", config=CONFIG)
+    says(caught)
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"model.nf": 16}, {"model.num_res_blocks": 2}, {"model.conditional": False}, {"model.fir": False}],
     ids=str,

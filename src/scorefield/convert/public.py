@@ -67,6 +67,8 @@ def load_public(
     if place.is_dir():
         from scorefield.convert.diffusers import read_diffusers
 
+        if not ema:
+            raise ConversionError(f"{path} has one kind of weights, and raw ones were asked for; leave out ema=False")
         return read_diffusers(place)
     from scorefield.convert.edm import read_edm
 
@@ -82,5 +84,5 @@ def _is_torch(path: Path) -> bool:
     if start.startswith(_PICKLE):
         return False
     raise ConversionError(
-        f"{path} is no checkpoint that can be read; expected a .pth or .pkl file, or the folder of a diffusers model"
+        f"{path} is no checkpoint that can be read; expected a .pth or .pkl file, or a model's folder"
     )

@@ -98,6 +98,8 @@ def _check_levels(sigmas: Tensor | None, recipe: Recipe, where: str) -> None:
     sde = recipe.sde
     if sigmas is None or sde.name not in ("ve", "smld"):
         return
+    if sigmas.numel() == 0 or not sigmas.is_floating_point() or sigmas.layout != torch.strided or sigmas.is_meta:
+        raise ConversionError(f"{where}: its noise levels, sigmas, are no numbers; it is damaged")
     expected = {"sigma_min": float(sigmas.min()), "sigma_max": float(sigmas.max())}
     if sde.name == "smld":
         expected["steps"] = len(sigmas)

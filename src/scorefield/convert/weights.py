@@ -2,11 +2,13 @@
 
 Every reader of a checkpoint, of this library's format or of a public one, ends here: it has a mapping from the
 network's own names to tensors. A weight that the network has and the mapping lacks, one that is left over and one of
-another shape are three ways in which a checkpoint does not belong to a recipe, and all are told at once.
+another shape are three ways in which a checkpoint does not belong to a recipe, and all are told at once; so are
+tensors that are no plain arrays of floating-point numbers.
 """
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,8 +20,8 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
     """Copy `weights`, by the names of `network.state_dict()`, into the network, in the network's own precision.
 
     Raises:
-        ConversionError: weights that are missing, left over or of another shape, by name; `where` is what the message
-            calls their origin. The network is then as it was.
+        ConversionError: weights that are missing, left over, of another shape or of another kind, by name; `where` is
+            what the message calls their origin. The network is then as it was.
 
     >>> try:
     ...     load_weights(nn.Linear(2, 2), {"weight": nn.Linear(3, 2).weight}, "this file")
@@ -35,6 +37,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
             f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
             for name, tensor in expected.items()
             if name in weights and weights[name].shape != tensor.shape
+        },
+        "of another kind": {
+            f"{name} ({tensor.dtype}, {tensor.layout}, {tensor.device})"
+            for name, tensor in weights.items()
+            if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta
         },
     }
     found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
