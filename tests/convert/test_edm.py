@@ -6,7 +6,7 @@ import torch
 from published_edm import EDMPrecond, Persistent, SongUNet, VEPrecond, VPPrecond, dumps
 
 import scorefield as sf
-from scorefield.checkpoint import load_model, save_model
+from scorefield.checkpoint import save_model
 from scorefield.convert import ConversionError
 from scorefield.convert.edm import read_edm
 
@@ -116,7 +116,7 @@ def test_it_is_saved_and_loaded_as_ours(tmp_path) -> None:
     model = sf.load(written(tmp_path, {"ema": network("ve", label_dim=5, **NCSNPP)}), device="cpu")
     save_model(model, tmp_path / "ours")
     y = torch.randn(4, 3, 16, 16)
-    assert torch.equal(denoised(load_model(tmp_path / "ours"), y, SIGMAS), denoised(model, y, SIGMAS))
+    assert torch.equal(denoised(sf.load(tmp_path / "ours", device="cpu"), y, SIGMAS), denoised(model, y, SIGMAS))
 
 
 def fails(path, message, **options):

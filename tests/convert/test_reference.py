@@ -6,7 +6,7 @@ import torch
 from parity import COMMITTED, parity_config, parity_folders
 
 import scorefield as sf
-from scorefield.checkpoint import load_model, save_model
+from scorefield.checkpoint import save_model
 from scorefield.convert import ConversionError
 from scorefield.convert.reference import read_reference
 from scorefield.convert.reference_config import read_config, recipe_from_config
@@ -98,7 +98,7 @@ def output(model):
 def test_a_converted_model_is_saved_and_loaded_as_ours(tmp_path) -> None:
     model = sf.load(str(CHECKPOINT), config=COMMITTED / NAME / "config.json", device="cpu")
     save_model(model, tmp_path / "ours")
-    assert torch.equal(output(load_model(tmp_path / "ours")), output(model))
+    assert torch.equal(output(sf.load(tmp_path / "ours", device="cpu")), output(model))
 
 
 def test_a_state_dict_alone_holds_one_kind_of_weights(tmp_path) -> None:
