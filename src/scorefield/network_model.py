@@ -1,6 +1,8 @@
 """A network as a score model: how time and data reach it, and how its output becomes each view."""
 
 import copy
+import os
+import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -163,11 +165,16 @@ class NetworkModel(Denoiser):
         """Lay the network out for evaluation, in place, and return this model; see :mod:`scorefield.nn.inference`.
 
         With "bf16" its convolutions and linear maps are rounded to bfloat16, for good. A ``compiled`` network is
-        translated by ``torch.compile`` at its first evaluation, for which a C++ compiler must be there.
+        translated by ``torch.compile`` at its first evaluation; raises ValueError where no C++ compiler is there.
         """
         lay_out(self.network, torch.bfloat16 if precision == "bf16" else None)
         self.precision = precision
         if compiled:
+            compiler = os.environ.get("CXX", "g++")
+            if shutil.which(compiler) is None:
+                raise ValueError(
+                    f"a compiled network needs a C++ compiler and {compiler} is not there: install it (g++)"
+                )
             self.network.compile()
         return self
 

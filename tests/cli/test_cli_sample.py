@@ -76,6 +76,15 @@ def test_the_flow_takes_a_tolerance(cli, here):
     assert loose < tight
 
 
+def test_half_the_precision_gives_nearly_the_same(cli, here, monkeypatch):
+    for precision in ("fp32", "bf16"):
+        assert cli("sample", "grey", out=f"{precision}.npz", precision=precision, **QUICK).status == 0
+    wide, narrow = (np.load(f"{precision}.npz")["samples"].astype(float) for precision in ("fp32", "bf16"))
+    assert 0 < np.abs(wide - narrow).max() < 0.1
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "install g++" in cli("sample", "grey", "--compile", out="a.npz", **QUICK).error
+
+
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [

@@ -1,4 +1,7 @@
 import copy
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -86,3 +89,31 @@ def test_times_are_not_rounded_with_narrow_images() -> None:
     model(x.bfloat16(), t)
     assert seen[0].dtype == torch.float32
     assert torch.allclose(seen[0], 999 * t)
+
+
+COMPILED = """
+import copy, torch
+from scorefield.network_model import ContinuousTime, NetworkModel
+from scorefield.nn import MLP
+from scorefield.score import NoisePrediction
+from scorefield.sde import VP
+from scorefield.space import DataSpace
+
+model = NetworkModel(MLP((2,), width=8, depth=1), VP(), DataSpace((2,)), NoisePrediction(), ContinuousTime())
+torch.nn.init.normal_(model.network.linear_out.weight)
+x, t = torch.randn(3, 2), torch.tensor(0.5)
+with torch.no_grad():
+    torch.testing.assert_close(copy.deepcopy(model).prepare(compiled=True)(x, t), model(x, t))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_gives_the_same() -> None:
+    """In a process of its own, where signatures are not checked as they are in tests."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True)
+
+
+def test_no_compiler(monkeypatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="no-such-compiler is not there"):
+        unet(2).prepare(compiled=True)

@@ -6,6 +6,7 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    CompileOption,
     CorrectorOption,
     DataOption,
     DeviceOption,
@@ -14,6 +15,7 @@ from scorefield.cli.options import (
     JsonOption,
     LabelOption,
     ModelArgument,
+    PrecisionOption,
     PredictorOption,
     ResizeOption,
     SamplesOption,
@@ -51,6 +53,8 @@ def inpaint(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fill in what is missing of images, several times each.
@@ -68,7 +72,7 @@ def inpaint(
 
     grid = grid or "logsnr"
     chosen = predictor_corrector(sampler, corrector, snr)
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     check_samples_path(out, scored.space.shape)
     mask = read_hole(scored.space, known, hole, seed)
     x = data_for(scored, data, first=images, resize=resize, split=split)
@@ -117,6 +121,8 @@ def colorize(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Colour grey images, several times each; of colour images the grey ones are taken, the mean over channels.
@@ -132,7 +138,7 @@ def colorize(
 
     grid = grid or "logsnr"
     chosen = predictor_corrector(sampler, corrector, snr)
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     check_samples_path(out, scored.space.shape)
     grey = read_grey(scored, data, first=images, resize=resize, split=split)
     complete(

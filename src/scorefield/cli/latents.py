@@ -6,12 +6,14 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    CompileOption,
     DataOption,
     DeviceOption,
     FirstOption,
     JsonOption,
     LabelOption,
     ModelArgument,
+    PrecisionOption,
     ResizeOption,
     SamplesOption,
     SplitOption,
@@ -33,6 +35,8 @@ def encode(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Encode data as latent codes, standard normal where the data are like the model's samples."""
@@ -44,7 +48,7 @@ def encode(
     from scorefield.cli.session import check_latents_path, data_for, open_model, write_latents
 
     check_latents_path(out)
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     x = data_for(scored, data, first=n, resize=resize, split=split)
     error: dict[str, float] = {}
     parts = torch.split(x, batch_size)
@@ -85,6 +89,8 @@ def decode(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Decode latent codes: the inverse of encode."""
@@ -96,7 +102,7 @@ def decode(
     from scorefield.cli.session import open_model, read_latents
     from scorefield.data import check_samples_path, save_samples
 
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     check_samples_path(out, scored.space.shape)
     z = read_latents(data, scored.space, first=n)
     parts = torch.split(z, batch_size)

@@ -6,12 +6,14 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    CompileOption,
     DataOption,
     DeviceOption,
     FirstOption,
     JsonOption,
     LabelOption,
     ModelArgument,
+    PrecisionOption,
     ResizeOption,
     SeedOption,
     SplitOption,
@@ -43,6 +45,8 @@ def likelihood(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Log-likelihood of data by the probability flow: bits per dimension of 8-bit images, nats of other data.
@@ -59,7 +63,7 @@ def likelihood(
 
     if out is not None:
         check_table_path(out)
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     x = data_for(scored, data, first=n, resize=resize, split=split)
     total = len(list(batches(range(len(x)), batch_size)))
     elapsed = stopwatch()

@@ -9,6 +9,7 @@ SamplerName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun"
 PredictorName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc"]
 CorrectorName = Literal["none", "langevin"]
 GridName = Literal["logsnr", "uniform"]
+PrecisionName = Literal["fp32", "bf16"]
 
 ModelArgument = Annotated[
     str,
@@ -35,6 +36,12 @@ BatchOption = Annotated[
     int, typer.Option("--batch-size", metavar="N", min=1, help="How many at a time; the results do not change.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …; auto takes a GPU if any.")]
+PrecisionOption = Annotated[
+    PrecisionName, typer.Option("--precision", help="bf16 takes about half the time; norms and embeddings stay fp32.")
+]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first: a minute, for long work; needs a C++ compiler.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 LabelOption = Annotated[
     int | None,

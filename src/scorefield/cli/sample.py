@@ -6,12 +6,14 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    CompileOption,
     CorrectorOption,
     DeviceOption,
     GridOption,
     JsonOption,
     LabelOption,
     ModelArgument,
+    PrecisionOption,
     SamplerName,
     SamplesOption,
     SeedOption,
@@ -50,6 +52,8 @@ def sample(
     label: LabelOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw samples from a model."""
@@ -66,7 +70,7 @@ def sample(
         chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
     elif sampler != "recipe":
         chosen = predictor_corrector(sampler, corrector, snr, tol)
-    scored = open_model(model, device, label)
+    scored = open_model(model, device, label, precision, compiled)
     if sampler == "recipe":
         chosen, steps, grid = of_recipe(scored, steps, grid, corrector=corrector, snr=snr, tol=tol)
     check_samples_path(out, scored.space.shape)

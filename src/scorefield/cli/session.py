@@ -10,7 +10,7 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield.checkpoint import bundled_models, read_checkpoint
-from scorefield.cli.options import Split
+from scorefield.cli.options import PrecisionName, Split
 from scorefield.convert import is_public
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
 from scorefield.recipes import Recipe
@@ -25,9 +25,15 @@ class DeviceError(ValueError):
     """A device that does not exist or is not here."""
 
 
-def open_model(name: str, device: str, label: int | None = None) -> ScoreModel:
-    """The model of a name, on a device, bound to a class where one is given."""
-    model = sf.load(name, device=choose_device(device))
+def open_model(
+    name: str,
+    device: str,
+    label: int | None = None,
+    precision: PrecisionName = "fp32",
+    compiled: bool = False,
+) -> ScoreModel:
+    """The model of a name, on a device, prepared for evaluation and bound to a class where one is given."""
+    model = sf.load(name, device=choose_device(device), precision=precision, compiled=compiled)
     return model if label is None else model.given(label=label)
 
 
