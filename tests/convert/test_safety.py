@@ -7,6 +7,7 @@ written by hand, instruction by instruction, since Python's pickler makes only h
 import json
 import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -337,6 +338,27 @@ def test_pickles_that_are_odd(tmp_path, canary, content) -> None:
     path = tmp_path / "network.pkl"
     path.write_bytes(content)
     refused(path)
+
+
+@pytest.mark.parametrize("make", [zipped, legacy, None], ids=["zip", "legacy", "network"])
+def test_damaged_files_are_read_or_refused(tmp_path, canary, make) -> None:
+    """Bytes changed, lost and added anywhere: an error of ours, or none."""
+    path, numbers = tmp_path / "file", random.Random(0)
+    if make is None:
+        content = dumps({"ema": Network(8, 1, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[])})
+    else:
+        content = make(path, pickle.dumps({"model": {"module.weight": 1.0}, "ema": None}, 2)).read_bytes()
+    options = {} if make is None else {"config": CONFIG}
+    for _ in range(40):
+        damaged = bytearray(content)
+        for _ in range(numbers.choice([1, 2, 5])):
+            place = numbers.randrange(min(len(damaged), 4000))
+            damaged[place : place + numbers.randrange(3)] = numbers.randbytes(numbers.randrange(3))
+        path.write_bytes(damaged)
+        try:
+            sf.load(path, device="cpu", **options)
+        except ConversionError as error:
+            assert "\n" not in str(error)
 
 
 def test_torchscript_is_refused(tmp_path, canary) -> None:
