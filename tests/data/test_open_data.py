@@ -60,10 +60,21 @@ def test_zip_agrees_with_pillow(digits, photos):
 
 
 def test_examples():
-    source = open_data("example:mnist", labels=True)
-    assert len(source) == 64
-    assert source.labels.bincount().tolist() == [7] * 4 + [6] * 6
-    refused("example:mnist", "example:nothing")
+    digits = open_data("example:mnist", channels=1, size=28, labels=True)
+    assert len(digits) == 64
+    assert digits.labels.bincount().tolist() == [7] * 4 + [6] * 6
+    refused("example:cifar10, example:mnist", "example:nothing")
+
+
+def test_example_photographs_are_held_out_ones():
+    source = open_data("example:cifar10", channels=3, size=32, labels=True)
+    x = source.tensor()
+    assert x.shape == (40, 3, 32, 32)
+    assert source.labels.bincount().tolist() == [4] * 10
+    assert source.labels[:8].tolist() == [3, 8, 8, 0, 6, 6, 1, 6]  # the test set begins so
+    assert x[0, :, 0, 0].tolist() == [158, 112, 49]
+    assert len(x.flatten(1).unique(dim=0)) == 40
+    assert (x.float() - x.float().mean(1, keepdim=True)).abs().mean() > 10
 
 
 def test_single_image_and_folder(tmp_path, make):

@@ -22,7 +22,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="An image, a folder or zip of images, .npy or .npz, torchvision:NAME or example:mnist.",
+        help="An image, a folder or zip of images, .npy or .npz, torchvision:NAME, example:mnist or example:cifar10.",
     ),
 ]
 SamplesOption = Annotated[

@@ -7,7 +7,7 @@ a zip of images                       the layout of StyleGAN and EDM, classes fr
 ``.npy``, ``.npz``                    ``uint8`` images or ``float`` data of any shape
 a numpy array, a torch tensor         the same, in memory
 ``torchvision:NAME``                  ``torchvision.datasets.NAME``, downloaded if need be
-``example:NAME``                      a handful of images that come with the package: ``example:mnist``
+``example:NAME``                      images that come with the package: ``example:mnist``, ``example:cifar10``
 ====================================  =============================================================================
 
 Images are ``uint8`` (channel, height, width): one channel for grey, three for RGB.
@@ -65,6 +65,8 @@ def open_data(
     >>> len(source), source.shape, source.levels, source.classes
     (64, (1, 28, 28), 256, 10)
     >>> open_data("example:mnist", channels=3, size=32, resize=True).shape
+    (3, 32, 32)
+    >>> open_data("example:cifar10").shape
     (3, 32, 32)
     """
     expected = Expected(channels, (size, size) if isinstance(size, int) else size, resize, crop, filter)
