@@ -5,8 +5,8 @@
 
 All programs run in turn in one process, round after round, and ratios are medians of the rounds' ratios. "Convolutions
 alone" are all 3×3 convolutions of the network one after another, with their sizes, layout and precision and nothing in
-between: forwards for an evaluation, forwards and backwards for a step of training. Memory is the peak resident size of a
-process that does nothing else, less its size when the weights are there.
+between: forwards for an evaluation, forwards and backwards for a step of training. Memory is the peak resident size of
+a process that does nothing else; "beyond the weights" is what it grew by since they were there.
 """
 
 import argparse
@@ -24,9 +24,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+import scorefield as sf
+from scorefield.data import open_data
 from scorefield.network_model import NetworkModel
 from scorefield.recipes import load_recipe
 from scorefield.recipes.build import build
+from scorefield.training import train
 
 CIFAR10, FFHQ = "ve/cifar10_ncsnpp_continuous", "ve/ffhq_ncsnpp_continuous"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -220,15 +223,31 @@ def peak(name, precision):
     return status("VmHWM") - before
 
 
+def whole(what):
+    """In a process of its own: GiB that it takes, everything included, for one step at 1024×1024."""
+    if what == "sampling":
+        model = scorefield_model(FFHQ, "fp32")
+        sampler = sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(0.15))
+        sf.sample(model, 1, sampler=sampler, steps=1)
+    else:
+        overrides = ["training.steps=1", "training.batch_size=1", f"model.checkpointing={what == 'checkpointed'}"]
+        train(load_recipe(FFHQ, overrides), open_data(torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8)))
+    return status("VmHWM")
+
+
 def memory():
-    values = {}
-    for precision in DTYPES:
-        for name in ("scorefield", "diffusers"):
-            command = [sys.executable, __file__, "--peak", name, precision]
-            values[f"{name} {precision}"] = float(subprocess.run(command, check=True, capture_output=True).stdout)
-    return values | {
-        f"scorefield {p} / diffusers {p}": values[f"scorefield {p}"] / values[f"diffusers {p}"] for p in DTYPES
+    def separately(*arguments):
+        command = [sys.executable, __file__, "--memory", *arguments]
+        return float(subprocess.run(command, check=True, capture_output=True).stdout.split()[-1])
+
+    beyond = {f"{name} {p}": separately(name, p) for p in DTYPES for name in ("scorefield", "diffusers")}
+    ratios = {f"scorefield {p} / diffusers {p}": beyond[f"scorefield {p}"] / beyond[f"diffusers {p}"] for p in DTYPES}
+    steps = {
+        "a predictor–corrector step and the denoising": separately("sampling"),
+        "a training step, batch 1": separately("plain"),
+        "a training step, batch 1, with checkpointing": separately("checkpointed"),
     }
+    return {"beyond the weights, one evaluation": beyond | ratios, "the whole process": steps}
 
 
 def main():
@@ -236,18 +255,18 @@ def main():
     parser.add_argument("--out", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", nargs=2, metavar=("NAME", "PRECISION"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print(peak(*arguments.peak))
+    if arguments.memory:
+        print(peak(*arguments.memory) if len(arguments.memory) == 2 else whole(*arguments.memory))
         return
     result = {
         "machine": f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}",
         "evaluation, batch 16": evaluation(16, arguments.rounds),
         "evaluation, batch 1": evaluation(1, 3 * arguments.rounds),
         "training, batch 8": training(8, arguments.rounds),
-        "memory of an evaluation at 1024×1024 in GiB": memory(),
+        "memory at 1024×1024 in GiB": memory(),
     }
     text = json.dumps(result, indent=1, ensure_ascii=False)
     print(text)

@@ -287,6 +287,16 @@ def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("case", [vectors, images])
+def test_a_step_in_parts_is_the_step(case: Case) -> None:
+    same = ["model.dropout=0", "training.steps=3", "training.precision=fp32"]
+    one, other = (train(*case(*same, f"training.parts={parts}")).model.state_dict() for parts in (1, 4))
+    for name, weight in one.items():
+        assert torch.allclose(other[name], weight, rtol=1e-4, atol=1e-5), name
+    with pytest.raises(TrainingError, match=r"batch_size = 8 .* training.parts = 3"):
+        train(*case("training.parts=3"))
+
+
 def test_it_learns() -> None:
     data = np.random.default_rng(0).normal(size=(512, 2)).astype(np.float32) * 0.3 + np.float32([1.0, -0.5])
     overrides = ["training.steps=300", "training.batch_size=64", "training.warmup=20", "training.ema=0.98"]

@@ -205,6 +205,7 @@ Model = Annotated[UNet | MLP | NCSN | NCSNv2, Field(discriminator="network")]
 class Training(Section):
     """The objective, the optimizer (Adam), the average of the weights, and when to write what.
 
+    A batch goes through the network in so many `parts`, one after the other, to save memory: the step is the same.
     `reduction` makes a sample's loss the mean over its coordinates or half their sum, which matters to `clip` only.
     `times` are uniform, on the rows of the SDE's table, or uniform in log-SNR. `decay` is the fraction of the steps at
     the end over which the learning rate falls to 0; `likelihood_share` is the part of a batch whose times are uniform
@@ -215,6 +216,7 @@ class Training(Section):
 
     steps: PositiveInt = 1_300_000
     batch_size: PositiveInt = 128
+    parts: PositiveInt = 1
     lr: PositiveFloat = 2e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8

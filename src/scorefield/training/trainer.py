@@ -11,7 +11,8 @@ weights that it would have had, on a CPU bit for bit. It may go on with another 
 import copy
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +112,15 @@ def train(
                     group["lr"] = lr
 
                 torch.manual_seed(key(settings.seed, "dropout", step, rank))
-                with torch.autocast(device_.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                    loss = objective(*batch)
-                accelerator.backward(loss)
+                loss = torch.zeros((), device=device_)
+                for i, piece in enumerate(_pieces(batch, settings.parts)):
+                    with nullcontext() if i == settings.parts - 1 else accelerator.no_sync(objective):
+                        with torch.autocast(device_.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                            share = objective(*piece) / settings.parts
+                        accelerator.backward(share)
+                    loss += share.detach()
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
-                told = torch.stack([loss.detach().float(), norm.float(), loss.new_tensor(float(wish.stop))])
+                told = torch.stack([loss, norm.float(), loss.new_tensor(float(wish.stop))])
                 loss_value, norm_value, stop_value = accelerator.reduce(told, "mean").tolist()
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     raise TrainingError(_not_finite(step, loss_value, norm_value, lr, folder))
@@ -136,6 +141,13 @@ def train(
                 if writer is not None and settings.sample_every and step % settings.sample_every == 0:
                     _picture(writer, step, preview(average), report)
     return Trained(average, step, step == settings.steps)
+
+
+def _pieces(batch: Sequence[Tensor | None], parts: int) -> Iterator[list[Tensor | None]]:
+    """A batch in equal parts."""
+    columns = [[None] * parts if whole is None else whole.chunk(parts) for whole in batch]
+    for row in zip(*columns, strict=True):
+        yield list(row)
 
 
 def _begin(recipe: Recipe, average: RecipeModel, folder: Path | None, step: int) -> None:
@@ -185,8 +197,11 @@ def _check_data(recipe: Recipe, source: Source, world: int) -> None:
             f"{source.name} has {source.classes or 'no'} classes, the recipe's data.classes is {data.classes}: "
             "set data.classes (0 trains without labels) or give other data"
         )
-    if batch % world:
-        raise TrainingError(f"training.batch_size = {batch} is not divisible by {world} processes: change either")
+    if batch % (world * recipe.training.parts):
+        raise TrainingError(
+            f"training.batch_size = {batch} is not divisible by {world} processes with training.parts = "
+            f"{recipe.training.parts} each: change one of them"
+        )
 
 
 def _check_resumable(recipe: Recipe, folder: Path, resume: bool) -> None:
