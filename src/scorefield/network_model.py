@@ -172,9 +172,7 @@ class NetworkModel(Denoiser):
         if compiled:
             compiler = os.environ.get("CXX", "g++")
             if shutil.which(compiler) is None:
-                raise ValueError(
-                    f"a compiled network needs a C++ compiler and {compiler} is not there: install g++"
-                )
+                raise ValueError(f"a compiled network needs a C++ compiler and {compiler} is not there: install g++")
             self.network.compile()
         return self
 
