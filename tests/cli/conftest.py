@@ -71,6 +71,7 @@ def cli(here: Path, capfd: pytest.CaptureFixture[str]) -> Cli:
 
 @pytest.fixture
 def bundled(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny model in the place of the bundled mnist."""
+    """Tiny models in the place of the bundled ones."""
     tiny_model(here / "bundle" / "mnist", (1, 28, 28))
+    tiny_model(here / "bundle" / "cifar10", (3, 32, 32))
     monkeypatch.setattr(checkpoint, "_bundle", lambda: here / "bundle")

@@ -30,6 +30,8 @@ SMALL = Effort(
     between=3,
     completions=3,
     inpainting_steps=3,
+    photographs=4,
+    colour_steps=3,
 )
 
 
@@ -59,6 +61,7 @@ def test_the_page_stands_alone_and_its_code_runs(page, here):
     assert not re.search(r"\b(nan|inf)\b", text)
     assert facts["evaluations"] > 0 < facts["evaluations_backward"]
     assert facts["kept_error_half"] == facts["kept_error_pixels"] == 0
+    assert facts["kept_error_grey"] < 0.2
     namespace: dict[str, object] = {}
     for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL):
         exec(html.unescape(code), namespace)
@@ -79,6 +82,7 @@ def test_a_seed_makes_the_same_pictures_over_and_over(page, cli):
 
 def test_what_cannot_be_shown_is_said_at_once(cli, bundled, here, monkeypatch):
     assert "8, 8" in cli("demo", model="./grey").error
+    assert "8, 8" in cli("demo", colour="./colour").error
     Path("file").touch()
     assert "file" in cli("demo", out="file/demo").error
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -89,5 +93,5 @@ def test_what_cannot_be_shown_is_said_at_once(cli, bundled, here, monkeypatch):
 def test_digits_take_turns_of_classes(here):
     images = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1)
     stage = chapter.Stage(sf.load("./grey"), "", images, torch.tensor([1, 1, 0, 2, 0, 0]))
-    assert stage.digits(6).flatten().tolist() == [2, 0, 3, 4, 1, 5]
-    assert replace(stage, labels=None).digits(2, 1).flatten().tolist() == [1, 2]
+    assert stage.take(6).flatten().tolist() == [2, 0, 3, 4, 1, 5]
+    assert replace(stage, labels=None).take(2, 1).flatten().tolist() == [1, 2]

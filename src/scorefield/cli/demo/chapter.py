@@ -30,20 +30,22 @@ class Effort:
     between: int = 9
     completions: int = 8
     inpainting_steps: int = 50
+    photographs: int = 36
+    colour_steps: int = 100
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The model, the name it is loaded by, held-out digits with their labels, and the seed of everything."""
+    """The model, the name it is loaded by, held-out images with their labels, and the seed of everything."""
 
     model: NetworkModel
     name: str
-    images: UInt8[Tensor, "n 1 height width"]
+    images: UInt8[Tensor, "n channels height width"]
     labels: Int64[Tensor, " n"] | None
     seed: int = 0
     effort: Effort = Effort()
 
-    def digits(self, count: int, first: int = 0) -> UInt8[Tensor, "count 1 height width"]:
+    def take(self, count: int, first: int = 0) -> UInt8[Tensor, "count channels height width"]:
         """`count` images of different classes, as far as there are: image `first` or later of each class in turn."""
         if self.labels is None:
             return self.images[first : first + count]
@@ -77,7 +79,9 @@ class Chapter:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-def plate(images: Float[Tensor, "n 1 height width"] | UInt8[Tensor, "n 1 height width"], columns: int) -> Pixels:
+def plate(
+    images: Float[Tensor, "n channels height width"] | UInt8[Tensor, "n channels height width"], columns: int
+) -> Pixels:
     """Images in rows, each pixel three by three, so that browsers need not blur them much."""
     large = to_uint8(images).cpu().repeat_interleave(3, 2).repeat_interleave(3, 3)
     return grid(large, columns=columns, padding=4)

@@ -23,7 +23,7 @@ def process(stage: Stage) -> Chapter:
     wanted = sde.T * torch.linspace(1, 0, effort.frames, dtype=torch.float64) ** 2
     shown = sorted({int((times - t).abs().argmin()) for t in wanted[:-1]})
     noise = sf.Noise(stage.seed, range(effort.rows), device, "process")
-    digits = stage.digits(effort.rows)
+    digits = stage.take(effort.rows)
     x, s = space.to_model(digits.to(device)), times.new_zeros(())
     forward = [_visible(model, x, s)]
     for t in reversed([times[step] for step in shown]):
@@ -98,7 +98,7 @@ y = sf.sample(model, {count}, sampler=sf.ProbabilityFlow(tol={effort.tol:g}), se
 def likelihood(stage: Stage) -> Chapter:
     """Bits per dimension of digits, of the same pixels shuffled, and of noise."""
     model, effort = stage.model, stage.effort
-    digits = stage.digits(effort.likelihoods)
+    digits = stage.take(effort.likelihoods)
     orders = [permutation(model.space.dim, stage.seed, image) for image in range(len(digits))]
     shuffled = torch.stack(
         [image.flatten()[order].reshape(image.shape) for image, order in zip(digits, orders, strict=True)]
@@ -162,7 +162,7 @@ r.bits_per_dim, r.bits_per_dim_error""",
 def codes(stage: Stage) -> Chapter:
     """Encoding and decoding, and what can be done in between."""
     model, effort = stage.model, stage.effort
-    digits = stage.digits(effort.codes)
+    digits = stage.take(effort.codes)
     grain = sf.Noise(stage.seed, range(len(digits)), stream="grain").uniform(model.space.shape)
     original = model.space.dequantize(digits, grain)
     latent = sf.encode(model, original, tol=effort.code_tol)
@@ -222,7 +222,7 @@ def inpainting(stage: Stage) -> Chapter:
         ("half", halves, 2, "The lower half is hidden."),
         ("pixels", sparse, 20, "Three of four pixels are hidden."),
     ):
-        digits = stage.digits(4, first)
+        digits = stage.take(4, first)
         y = sf.inpaint(
             model, digits, known, n=n, sampler=sampler, steps=effort.inpainting_steps, seed=stage.seed, batch_size=32
         ).cpu()

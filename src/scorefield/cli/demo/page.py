@@ -10,16 +10,18 @@ from scorefield.cli.demo.chapter import Chapter, Picture, Stage
 from scorefield.counting import Evaluations
 
 
-def page(stage: Stage, chapters: Sequence[Chapter], evaluations: Evaluations, seconds: float) -> str:
+def page(
+    digits: Stage, photographs: Stage, chapters: Sequence[Chapter], evaluations: Evaluations, seconds: float
+) -> str:
     """The HTML of the chapters, between a heading and what it all took."""
     style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    parameters = sum(parameter.numel() for parameter in stage.model.parameters())
+    parameters = sum(parameter.numel() for parameter in digits.model.parameters())
     load = f"""\
 import torch
 import scorefield as sf
 from scorefield.data import open_data
 
-model = sf.load({json.dumps(stage.name)})
+model = sf.load({json.dumps(digits.name)})
 digits = open_data("example:mnist").tensor()[:4]"""
     body = "\n".join(_chapter(chapter) for chapter in chapters)
     backward = f" and {evaluations.backward:,} backward" if evaluations.backward else ""
@@ -39,17 +41,18 @@ digits = open_data("example:mnist").tensor()[:4]"""
 <p class="name">scorefield</p>
 <h1>What one score is good for</h1>
 <p class="lead">A network of {parameters / 1e6:.1f} million parameters has learned one thing: at every level of noise,
-in which direction digits become more likely. Everything on this page comes from it: samples, exact likelihoods, codes,
-completions. The method is that of <a href="https://arxiv.org/abs/2011.13456">Song et al. (2021)</a>; the digits shown
-were not trained on.</p>
+in which direction digits become more likely. From it come samples, exact likelihoods, codes and completions; and from a
+second network, of photographs, the same in colour. The method is that of <a
+href="https://arxiv.org/abs/2011.13456">Song et al. (2021)</a>; no digit or photograph shown here was trained on.</p>
 {_code(load)}
 </header>
 <main>
 {body}
 </main>
 <footer>
-<p>{evaluations.forward:,} evaluations of the network{backward}, {seconds:.0f} s. Made by <code>scorefield demo --model
-{html.escape(stage.name)} --seed {stage.seed}</code>; the same command makes the same pictures.</p>
+<p>{evaluations.forward:,} evaluations of the networks{backward}, {seconds:.0f} s. Made by <code>scorefield demo --model
+{html.escape(digits.name)} --colour {html.escape(photographs.name)} --seed {digits.seed}</code>; the same command makes
+the same pictures.</p>
 </footer>
 </body>
 </html>
