@@ -152,6 +152,7 @@ def evaluation(batch, rounds):
         "GFLOP": whole,
         "median seconds": {name: statistics.median(values) for name, values in times.items()},
         "scorefield fp32 / diffusers fp32": ratio(times, "scorefield fp32", "diffusers fp32"),
+        "scorefield bf16 / diffusers fp32": ratio(times, "scorefield bf16", "diffusers fp32"),
         "scorefield bf16 / scorefield fp32": ratio(times, "scorefield bf16", "scorefield fp32"),
         "convolutions bf16 / convolutions fp32": ratio(times, "convolutions bf16", "convolutions fp32"),
         "rate of the evaluation / rate of its convolutions": rates,
@@ -250,6 +251,30 @@ def memory():
     return {"beyond the weights, one evaluation": beyond | ratios, "the whole process": steps}
 
 
+def report(result):
+    """The record's page: every ratio, every time, and where the time goes."""
+    lines = [
+        "# Networks: speed and memory",
+        "",
+        f"{result['machine']}. What is compared, and how: `benchmarks/unet.py`. Ratios are medians of the rounds'",
+        "ratios; all numbers are in `results.json`, with milliseconds and calls of each operator.",
+    ]
+    for heading, measured in result.items():
+        if heading == "machine":
+            continue
+        lines += ["", f"## {heading[0].upper()}{heading[1:]}", "", "| | |", "|---|---|"]
+        profiles = measured.get("profiles", {})
+        for name, value in measured.items():
+            rows = value.items() if isinstance(value, dict) else [("", value)]
+            if name not in ("profiles", "batch"):
+                lines += [f"| {f'{name}: {key}'.strip(': ')} | {number:.3g} |" for key, number in rows]
+        for precision, operators in profiles.items():
+            total = sum(milliseconds for milliseconds, _ in operators.values())
+            shares = ", ".join(f"{name} {t / total:.0%}" for name, (t, _) in list(operators.items())[:8])
+            lines += ["", f"Time in operators, {precision}: {shares}."]
+    return "\n".join(lines).replace("aten::", "") + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -273,6 +298,7 @@ def main():
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(text + "\n", encoding="utf-8")
+        (arguments.out / "README.md").write_text(report(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
