@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefield.checkpoint import CheckpointError, load_model, read_checkpoint
 from scorefield.data import Source, open_data
 from scorefield.recipes import Recipe, load_recipe
+from scorefield.recipes.build import build
 from scorefield.training import TrainingError, train
 from scorefield.training.preview import preview_samples
 
@@ -52,6 +53,20 @@ def test_a_resumed_training_is_bit_for_bit_the_undisturbed_one(case: Case, tmp_p
     torch.manual_seed(17)
     train(*case("training.sample_every=3"), tmp_path / "parts")
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_training_starts_from_given_weights(tmp_path: Path) -> None:
+    recipe, source = vectors()
+    given = train(recipe, source, tmp_path / "given").model
+    still = ["training.lr=1e-12", "training.warmup=0", "training.weight_decay=0"]
+    train(*vectors("training.seed=9", "training.steps=1", *still), tmp_path / "on", init=given)
+    for name, tensor in given.network.state_dict().items():
+        for part in ("network", "average"):
+            torch.testing.assert_close(last_state(tmp_path / "on")[f"{part}.{name}"], tensor)
+    train(*vectors("training.seed=9", "training.steps=1", *still), tmp_path / "on", init=build(recipe))
+    torch.testing.assert_close(last_state(tmp_path / "on")["network.linear_in.weight"], given.network.linear_in.weight)
+    with pytest.raises(TrainingError, match=r"blocks.0.condition.bias \(16,.*give a model of the same network"):
+        train(*vectors("model.width=24"), init=given)
 
 
 def test_training_leaves_the_random_state_alone() -> None:

@@ -25,6 +25,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="The same as training.seed=N.", show_default="the recipe's")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="MODEL", help="Start from its weights.", show_default="random weights"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with a run that is there, or refuse to.")
     ] = True,
@@ -40,6 +44,7 @@ def train(
     """
     from rich.console import Console
 
+    import scorefield as sf
     from scorefield.cli.errors import INTERRUPTED
     from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.session import choose_device
@@ -58,8 +63,9 @@ def train(
         source = open_images(chosen.data, data, channels=chosen.data.shape[0], resize=resize, split=split)
     else:
         source = open_data(data, split=split)
-    elapsed = stopwatch()
-    trained = run_training(chosen, source, out, resume=resume, device=place, console=Console(stderr=True))
+    start = None if init is None else sf.load(init, device="cpu")
+    elapsed, console = stopwatch(), Console(stderr=True)
+    trained = run_training(chosen, source, out, init=start, resume=resume, device=place, console=console)
     again = "" if trained.finished else ", stopped: give the same command to go on"
     tell(
         as_json,

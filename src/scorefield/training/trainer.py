@@ -22,7 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from scorefield.checkpoint import save_model
+from scorefield.convert.weights import ConversionError, load_weights
 from scorefield.data import Batches, Source, atomic_write, grid, save_image
+from scorefield.network_model import NetworkModel
 from scorefield.noise import key
 from scorefield.recipes import Recipe, load_recipe, to_yaml
 from scorefield.recipes.build import RecipeModel, build
@@ -59,6 +61,7 @@ def train(
     source: Source,
     out: str | os.PathLike[str] | None = None,
     *,
+    init: NetworkModel | None = None,
     resume: bool = True,
     device: str | None = None,
     console: Console | None = None,
@@ -66,11 +69,12 @@ def train(
 ) -> Trained:
     """Train the recipe's model on `source`, in the run folder `out` (None: nothing is written).
 
-    A run folder with a state is gone on with; `resume=False` refuses it instead. SIGINT and SIGTERM end the training
+    It starts from the weights of `init`, or from random ones. A run folder with a state is gone on with, whatever
+    `init` is; `resume=False` refuses it instead. SIGINT and SIGTERM end the training
     after the present step and a checkpoint. `preview` makes images in data units for `samples/`.
 
     Raises:
-        TrainingError: data or a run folder that do not fit the recipe, a loss that is not finite.
+        TrainingError: data, weights or a run folder that do not fit the recipe, a loss that is not finite.
         OSError: where a file cannot be written; the last checkpoint stays.
     """
     settings = recipe.training
@@ -85,6 +89,8 @@ def train(
     with torch.random.fork_rng([device_] if device_.type == "cuda" else []), graceful() as wish:
         torch.manual_seed(key(settings.seed, "weights"))
         model = build(recipe)
+        if init is not None:
+            _start_from(init, model)
         average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
         adam = torch.optim.Adam(model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay)
         objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share, settings.reduction)
@@ -141,6 +147,14 @@ def train(
                 if writer is not None and settings.sample_every and step % settings.sample_every == 0:
                     _picture(writer, step, preview(average), report)
     return Trained(average, step, step == settings.steps)
+
+
+def _start_from(init: NetworkModel, model: RecipeModel) -> None:
+    """Copy the weights of a model that has the recipe's network."""
+    try:
+        load_weights(model.network, init.network.state_dict(), "the model to start from")
+    except ConversionError as error:
+        raise TrainingError(f"{error}: give a model of the same network, or change the recipe") from None
 
 
 def _pieces(batch: Sequence[Tensor | None], parts: int) -> Iterator[list[Tensor | None]]:
