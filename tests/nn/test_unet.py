@@ -121,6 +121,26 @@ def test_samples_do_not_see_each_other(options) -> None:
         assert torch.allclose(network(others, c)[:1], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("options", [VARIANTS[0], VARIANTS[2], VARIANTS[6], {"decoder_attention": "every"}])
+def test_what_repeats_along_an_axis_goes_through_the_network_without_that_axis(dims, options) -> None:
+    """With kernels that are zero off their middle along the new axis, everything stays constant along it: statistics
+    and attention over more pixels are those over fewer. (Filters with zeros at the borders are another matter.)"""
+    options = {**options, "resample_with_conv": False}
+    flat, deep = small(dims=dims - 1, **options), small(dims=dims, **options)
+    weights = flat.state_dict()
+    for name, tensor in deep.state_dict().items():
+        if tensor.shape == weights[name].shape:
+            tensor.copy_(weights[name])
+        else:
+            tensor.zero_().select(2, tensor.shape[2] // 2).copy_(weights[name])
+    _, c = inputs()
+    x = torch.randn(3, 1, *[8] * (dims - 1), generator=torch.Generator().manual_seed(4))
+    repeated = x.unsqueeze(2).expand(3, 1, *[8] * dims)
+    with torch.no_grad():
+        torch.testing.assert_close(deep(repeated, c), flat(x, c).unsqueeze(2).expand_as(repeated), atol=1e-5, rtol=1e-4)
+
+
 def test_a_batch_of_nothing() -> None:
     assert small()(torch.zeros(0, 1, 8, 8), torch.zeros(0)).shape == (0, 1, 8, 8)
 

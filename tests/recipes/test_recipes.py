@@ -81,6 +81,18 @@ NCSN_10 = {
 }
 
 
+@pytest.mark.parametrize("shape", [[2, 16], [1, 8, 16], [2, 8, 4, 8]])
+def test_series_images_and_volumes_have_a_unet(shape: list[int]) -> None:
+    small = ["model.channels=8", "model.multipliers=[1,2]", "model.blocks=1", "model.attention=[]"]
+    units = ["data.levels=null", "data.shift=[0.0]", "data.scale=[1.0]", "data.flip=false"]
+    model = build(load_recipe("vp/cifar10_ddpmpp_continuous", [f"data.shape={shape}", *units, *small]))
+    x = torch.randn(3, *shape)
+    score = model.score(x, torch.tensor(0.5))
+    assert score.shape == x.shape
+    score.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_an_ncsn_has_as_many_noise_levels_as_its_table_has_rows() -> None:
     model = build(parse_recipe(NCSN_10, "mine"))
     assert isinstance(model.network, NCSN)
