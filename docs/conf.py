@@ -12,6 +12,7 @@ release = version = metadata.version("scorefield")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 2
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

@@ -1,8 +1,9 @@
 """Oracles for your own classes: laws that go through a sampler exactly, without Monte Carlo.
 
-With Gaussian data (`ExactModel` of one Gaussian) every step of a sampler is affine in x and in its noise,
+With Gaussian data (`ExactModel` of one Gaussian) every step of a sampler is affine in x, in what the model has said
+before where the sampler looks back, and in its noise. With y for the first two,
 
-    x_s = M x + c + sum_j N_j z_j,                                                          (1)
+    y_s = M y_t + c + sum_j N_j z_j,                                                        (1)
 
 so that a step's effect on basis vectors gives M, c and N_j, and mean and covariance follow at once: m <- M m + c,
 C <- M C M' + sum_j N_j N_j'. The error of a sampler is then known to rounding, and its order is a ratio of two errors.
@@ -19,22 +20,23 @@ from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
 from scorefield.samplers import Sampler
 from scorefield.score import ScoreModel
+from scorefield.shapes import Instant
 from scorefield.times import Grid
 
 
 class BasisNoise(Noise):
-    """Noise whose draw number j is the identity on rows 1 + dim (j + 1) onwards, and zero elsewhere."""
+    """Noise for `rows` samples whose draw number j is the identity on the dim rows of j among the last, else zero."""
 
-    def __init__(self, draws: int, dim: int) -> None:
-        super().__init__(0, range(1 + dim * (draws + 1)))
-        self.dim, self.count = dim, 0
+    def __init__(self, draws: int, dim: int, rows: int) -> None:
+        super().__init__(0, range(rows))
+        self.dim, self.first, self.count = dim, rows - dim * draws, 0
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """The next draw."""
-        self.count += 1
-        draw, first = torch.zeros(len(self), self.dim, dtype=dtype), 1 + self.dim * self.count
+        draw, first = torch.zeros(len(self), self.dim, dtype=dtype), self.first + self.dim * self.count
         rows = draw[first : first + self.dim]
         rows += torch.eye(self.dim, dtype=dtype)[: len(rows)]
+        self.count += 1
         return draw.reshape(-1, *shape)
 
 
@@ -54,22 +56,26 @@ def propagate(
     >>> round(float(mean), 2), round(float(covariance), 2)
     (1.0, 0.25)
     """
-    mean, covariance = start.mean.flatten(), start.covariance
-    dim, draws = len(mean), 0
+    dim, draws = start.dim, 0
+    mean, covariance, seen = start.mean.flatten(), start.covariance, list[Instant]()
     for t, s in pairwise(times):
+        known = len(mean)
         while True:
-            basis = torch.zeros(1 + dim * (draws + 1), dim, dtype=mean.dtype)
-            basis[1 : dim + 1] = torch.eye(dim, dtype=mean.dtype)
-            noise = BasisNoise(draws, dim)
-            moved = sampler.step(model, basis.reshape(-1, *start.shape), t, s, noise).flatten(1)
+            basis = torch.zeros(1 + known + dim * draws, known, dtype=mean.dtype)
+            basis[1 : known + 1] = torch.eye(known, dtype=mean.dtype)
+            x, *said = (part.reshape(-1, *start.shape) for part in torch.split(basis, dim, 1))
+            noise, past = BasisNoise(draws, dim, len(basis)), list(zip(seen, said, strict=True))
+            x = sampler.step(model, x, t, s, noise, past)
             if noise.count == draws:
                 break
             draws = noise.count
-        offset = moved[0]
-        matrix, *spreads = ((block - offset).T for block in torch.split(moved[1:], dim))
+        seen = [time for time, _ in past]
+        after = torch.cat([x.flatten(1), *(value.flatten(1) for _, value in past)], 1)
+        offset = after[0]
+        matrix, spread = (after[1 : known + 1] - offset).T, (after[known + 1 :] - offset).T
         mean = matrix @ mean + offset
-        covariance = matrix @ covariance @ matrix.T + sum(spread @ spread.T for spread in spreads)
-    return mean, covariance
+        covariance = matrix @ covariance @ matrix.T + spread @ spread.T
+    return mean[:dim], covariance[:dim, :dim]
 
 
 def law_error(sampler: Sampler, model: ExactModel, times: Grid) -> float:

@@ -79,16 +79,16 @@ def test_the_known_part_is_right_when_the_predictor_sees_it():
     seen = []
 
     class Watching(Ancestral):
-        def step(self, model, x, t, s, noise):
+        def step(self, model, x, t, s, noise, past):
             seen.append(x[:, 0])
-            return super().step(model, x, t, s, noise)
+            return super().step(model, x, t, s, noise, past)
 
     model = ExactModel(VE(), correlated(2))
     sampler = PredictorCorrector(Watching(), Langevin(0.3, steps=3))
     known = torch.full((4000, 2), 0.3, dtype=torch.float64)
     sampler = Replacement(sampler, Mask(torch.tensor([True, False])), known)
     t = double(0.5)
-    sampler.step(model, torch.zeros(4000, 2, dtype=torch.float64), t, double(0.45), Noise(0, range(4000)))
+    sampler.step(model, torch.zeros(4000, 2, dtype=torch.float64), t, double(0.45), Noise(0, range(4000)), [])
     sigma = float(VE().sigma(t))
     assert float(seen[0].mean()) == pytest.approx(0.3, abs=5 * sigma / 4000**0.5)
     assert float(seen[0].std()) == pytest.approx(sigma, rel=0.05)

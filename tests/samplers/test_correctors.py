@@ -31,7 +31,7 @@ class Stay(Sampler):
     def __init__(self, corrector):
         self.corrector = corrector
 
-    def step(self, model, x, t, s, noise):
+    def step(self, model, x, t, s, noise, past):
         return self.corrector.correct(model, x, t, noise)
 
 

@@ -116,7 +116,7 @@ def test_evaluations_of_a_step(predictor, order):
     """As many as the order."""
     model = ExactModel(VP(), correlated())
     with count_evaluations(model) as evaluations:
-        predictor.step(model, torch.zeros(1, 3, dtype=torch.float64), double(0.5), double(0.4), Noise(0, [0]))
+        predictor.step(model, torch.zeros(1, 3, dtype=torch.float64), double(0.5), double(0.4), Noise(0, [0]), [])
     assert evaluations.forward == order
 
 
@@ -157,7 +157,7 @@ def test_predictors_say_when_they_need_a_linear_sde():
     x = torch.zeros(1, 3, dtype=torch.float64)
     for predictor in (ReverseDiffusion(), Ancestral(), Heun()):
         with pytest.raises(TypeError, match=f"{name(predictor)} needs a model that denoises.*use EulerMaruyama"):
-            predictor.step(model, x, double(1.0), double(0.9), Noise(0, [0]))
+            predictor.step(model, x, double(1.0), double(0.9), Noise(0, [0]), [])
 
 
 @pytest.mark.parametrize("sde", [VE(), VP(), RectifiedFlow()], ids=name)

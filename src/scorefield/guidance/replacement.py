@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from scorefield.noise import Noise
-from scorefield.samplers.base import Sampler, denoiser, draw
+from scorefield.samplers.base import Past, Sampler, denoiser, draw
 from scorefield.score import ScoreModel
 from scorefield.shapes import Data, Instant
 
@@ -89,9 +89,9 @@ class Replacement(Sampler):
         """A draw of the prior with the known part at time t."""
         return self._replace(model, self.sampler.start(model, x, t, noise), t, noise)
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t, with the known part at time s."""
-        return self.sampler.adjusted(self._replace).step(model, x, t, s, noise)
+        return self.sampler.adjusted(self._replace).step(model, x, t, s, noise, past)
 
     def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
         """The data, with the known part exact."""

@@ -1,8 +1,9 @@
 """Samplers walk a time grid from the prior to the data.
 
 A sampler moves x from t to s < t; a corrector stays at t. Samplers wrap samplers (predictor-corrector, replacement), so
-nothing else composes. `run` is the walk itself, with one denoising evaluation at its end: the mean of x_0 given the
-last x_t, which removes the last noise (Song et al. 2021, app. G; Jolicoeur-Martineau et al. 2021).
+nothing else composes. Multistep samplers look back at what the model said at earlier times; that belongs to the walk,
+as `past`, and samplers own no state. `run` is the walk itself, with one denoising evaluation at its end: the mean of
+x_0 given the last x_t, which removes the last noise (Song et al. 2021, app. G; Jolicoeur-Martineau et al. 2021).
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +19,9 @@ from scorefield.score import Denoiser, ScoreModel
 from scorefield.shapes import Data, Instant
 from scorefield.times import Grid
 
+Past = list[tuple[Instant, Data]]
+"""Times of a walk and what the model said there, latest last: kept by the samplers that look back."""
+
 
 class Sampler(ABC):
     """Moves a batch from one time to the next. Hyper-parameters only, no state."""
@@ -27,7 +31,7 @@ class Sampler(ABC):
         return x
 
     @abstractmethod
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
 
     def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
@@ -47,8 +51,8 @@ class _Adjusted(Sampler):
     sampler: Sampler
     adjust: Adjust
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
-        return self.adjust(model, self.sampler.step(model, x, t, s, noise), s, noise)
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+        return self.adjust(model, self.sampler.step(model, x, t, s, noise, past), s, noise)
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,10 @@ def run(
     """
     if not bool((times.diff() < 0).all()):
         raise ValueError(f"times from {float(times[0]):g} to {float(times[-1]):g}, expected a grid that descends")
+    past: Past = []
     x = sampler.start(model, x, times[0], noise)
     for i, (t, s) in enumerate(pairwise(times)):
-        x = sampler.step(model, x, t, s, noise)
+        x = sampler.step(model, x, t, s, noise, past)
         if callback is not None:
             callback(Progress(i + 1, len(times) - 1, x, s))
     return sampler.finish(model, x, times[-1]) if denoise else x

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 
 from scorefield.noise import Noise
-from scorefield.samplers.base import Adjust, Sampler, denoiser, draw
+from scorefield.samplers.base import Adjust, Past, Sampler, denoiser, draw
 from scorefield.samplers.predictors import ReverseDiffusion
 from scorefield.score import ScoreModel
 from scorefield.shapes import Data, Instant, expand
@@ -89,9 +89,9 @@ class PredictorCorrector(Sampler):
     predictor: Sampler = field(default_factory=ReverseDiffusion)
     corrector: Corrector = field(default_factory=Langevin)
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
-        return self.predictor.step(model, self.corrector.correct(model, x, t, noise), t, s, noise)
+        return self.predictor.step(model, self.corrector.correct(model, x, t, noise), t, s, noise, past)
 
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Adjusted after the corrector and after the predictor."""
@@ -111,7 +111,7 @@ class CorrectorOnly(Sampler):
         """The corrector at the first time."""
         return self.corrector.correct(model, x, t, noise)
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:  # noqa: ARG002
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
         """The corrector at time s, on x of time t > s."""
         return self.corrector.correct(model, x, s, noise)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from scorefield.noise import Noise
-from scorefield.samplers.base import Sampler, denoiser, draw
+from scorefield.samplers.base import Past, Sampler, denoiser, draw
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.shapes import Data, Instant, expand
 
@@ -31,10 +31,10 @@ class EulerMaruyama(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         if isinstance(model, Denoiser) and not model.sde.alpha(t) > 0:
-            return Ancestral(self.probability_flow).step(model, x, t, s, noise)
+            return Ancestral(self.probability_flow).step(model, x, t, s, noise, past)
         if self.probability_flow:
             return x - (t - s) * model.velocity(x, t)
         g = expand(model.sde.diffusion(t), x)
@@ -48,11 +48,11 @@ class ReverseDiffusion(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         a, v = denoiser(model, self).sde.transition(s, t)
         if not a > 0:
-            return Ancestral(self.probability_flow).step(model, x, t, s, noise)
+            return Ancestral(self.probability_flow).step(model, x, t, s, noise, past)
         score = model.score(x, t)
         if self.probability_flow:
             return (2 - a) * x + 0.5 * v * score
@@ -65,7 +65,7 @@ class Ancestral(Sampler):
 
     probability_flow: bool = False
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
         """x at time t to x at time s < t."""
         sde = denoiser(model, self).sde
         denoised, ratio = model.denoise(x, t), sde.sigma(s) / sde.sigma(t)
@@ -85,12 +85,12 @@ class Heun(Sampler):
     SDE). Where alpha_t = 0 the step is DDIM's, of first order.
     """
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise) -> Data:
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
         sde = model.sde
         if not sde.alpha(t) > 0:
-            return Ancestral(probability_flow=True).step(model, x, t, s, noise)
+            return Ancestral(probability_flow=True).step(model, x, t, s, noise, past)
         denoised, first = model.predict(x, t)
         euler = sde.alpha(s) * denoised + sde.sigma(s) * first
         span = sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s)
