@@ -171,6 +171,14 @@ def test_bad_tables_are_refused():
         DDPM(steps=20)
     with pytest.raises(ValueError, match="at least 2"):
         SMLD(steps=1)
-    for make in (lambda: VE(50.0, 0.01), lambda: VP(beta_max=-0.1), lambda: EDM(sigma_min=0.0)):
+    for make in (
+        lambda: VE(50.0, 0.01),
+        lambda: VP(beta_max=-0.1),
+        lambda: EDM(sigma_min=0.0),
+        lambda: SMLD(10, 50.0, 0.01),
+        lambda: VP(t_min=1.0),
+        lambda: VP(t_sample=2.0),
+        lambda: RectifiedFlow(t_min=3.0),
+    ):
         with pytest.raises(ValueError, match="expected 0 < "):
             make()

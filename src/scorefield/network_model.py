@@ -186,9 +186,13 @@ class NetworkModel(Denoiser):
         label = torch.as_tensor(condition["label"])
         if not torch.compiler.is_compiling() and bool(((label < 0) | (label >= self.space.classes)).any()):
             raise ValueError(f"label {label.tolist()}, expected 0 to {self.space.classes - 1}")
+        return self.labelled(condition["label"])
+
+    def labelled(self, label: Tensor | int) -> "NetworkModel":
+        """This model with labels as its network takes them: the number of classes means none."""
         bound = copy.copy(self)
         bound._modules = dict(self._modules)
-        bound.label = condition["label"]
+        bound.label = label
         return bound
 
     def _view(self, coefficients: tuple[Time, Time], x: Data, output: Data) -> Data:

@@ -18,14 +18,14 @@ def model() -> RecipeModel:
 @pytest.mark.parametrize("times", ["uniform", "logsnr"])
 @pytest.mark.parametrize("weighting", ["simple", "likelihood"])
 def test_the_objective_is_the_loss_at_its_times(weighting: str, times: str) -> None:
-    made, (u, z, v) = model(), draws(0, 3, (16, 2), slice(0, 16))
+    made, (u, z, v, _) = model(), draws(0, 3, (16, 2), slice(0, 16))
     t, factor = sample_times(made.sde, u, times)
     expected = (factor * denoising_loss(made, v, t, z, weighting=weighting)).mean()
     torch.testing.assert_close(Objective(made, weighting, times)(v, u, z, None), expected)
 
 
 def test_the_sum_is_half_the_dimension_times_the_mean() -> None:
-    made, (u, z, v) = model(), draws(0, 3, (16, 2), slice(0, 16))
+    made, (u, z, v, _) = model(), draws(0, 3, (16, 2), slice(0, 16))
     mean, total = (Objective(made, "simple", "uniform", reduction=kind)(v, u, z, None) for kind in ("mean", "sum"))
     t, _ = sample_times(made.sde, u, "uniform")
     x = made.sde.alpha(t)[:, None] * v + made.sde.sigma(t)[:, None] * z

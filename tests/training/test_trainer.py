@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scorefield.checkpoint import CheckpointError, load_model, read_checkpoint
 from scorefield.data import Source, open_data
-from scorefield.recipes import Recipe, load_recipe
+from scorefield.recipes import Recipe, RecipeError, load_recipe
 from scorefield.recipes.build import build
 from scorefield.training import TrainingError, train
 from scorefield.training.preview import preview_samples
@@ -30,7 +30,7 @@ class Interrupted(BaseException):
     """The end of a process, without its cost."""
 
 
-def interrupt(_: object) -> Tensor:
+def interrupt(*_: object) -> Tensor:
     raise Interrupted
 
 
@@ -67,6 +67,29 @@ def test_a_training_starts_from_given_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(last_state(tmp_path / "on")["network.linear_in.weight"], given.network.linear_in.weight)
     with pytest.raises(TrainingError, match=r"blocks.0.condition.bias \(16,.*give a model of the same network"):
         train(*vectors("model.width=24"), init=given)
+
+
+def test_some_labels_are_left_out_so_that_a_model_with_classes_knows_what_none_means() -> None:
+    def none(dropout: float) -> Tensor:
+        trained = train(*images(f"training.label_dropout={dropout}", "training.steps=3")).model
+        return trained.network.condition.label.weight[3]
+
+    still = train(*images("training.lr=1e-30")).model.network.condition.label.weight[3]
+    assert torch.equal(none(0.0), still)
+    assert not torch.equal(none(0.9), still)
+
+
+def test_a_sampler_that_cannot_be_is_found_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"predictor = none with sde.name = vp"):
+        train(*vectors("sampling.predictor=none", "sampling.corrector=langevin"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_snapshot_is_there_before_the_state_that_would_not_make_it_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("scorefield.training.trainer.save_state", interrupt)
+    with pytest.raises(Interrupted):
+        train(*vectors("training.snapshot_every=2"), tmp_path)
+    assert (tmp_path / "snapshots" / "000000002" / "model.json").exists()
 
 
 def test_training_leaves_the_random_state_alone() -> None:

@@ -242,12 +242,13 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 def _sampling(config: Mapping[str, Any]) -> dict[str, Any]:
     names = {"ancestral_sampling": "ancestral", "ald": "annealed_langevin"}
     chosen = {key: config.get(f"sampling.{key}", "none") for key in ("predictor", "corrector")}
-    denoise = config.get("sampling.noise_removal", True)
+    alone = chosen["predictor"] == "none"
+    denoise = config.get("sampling.noise_removal", True) and not alone
     return {
         **{key: names.get(name, name) for key, name in chosen.items()},
         "snr": config.get("sampling.snr", 0.16),
         "corrector_steps": config.get("sampling.n_steps_each", 1),
-        "steps": max(_rows(config) - denoise, 1),
+        "steps": max(_rows(config) - (denoise or alone), 1),
         "grid": "uniform",
         "probability_flow": config.get("sampling.probability_flow", False),
         "denoise": denoise,

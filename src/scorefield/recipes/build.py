@@ -99,6 +99,11 @@ def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
     if sampling.predictor == "none":
         if sampling.corrector == "none":
             raise RecipeError("sampling.predictor and sampling.corrector are both none: x would stay noise; name one")
+        if float(sde.alpha(times[0])) != 1:
+            raise RecipeError(
+                f"sampling.predictor = none with sde.name = {recipe.sde.name}, which shrinks the data: correctors "
+                "alone sample where it does not (smld, ve, edm); name a predictor"
+            )
         return CorrectorOnly(Langevin(sampling.snr, sampling.corrector_steps, rules[sampling.corrector])), times
     predictor = predictors[sampling.predictor](probability_flow=sampling.probability_flow)
     if sampling.corrector == "none":

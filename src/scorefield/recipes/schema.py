@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -151,7 +152,7 @@ class UNet(Network):
     resample: Literal["fir", "box"] = "box"
     fir_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     resample_with_conv: bool = True
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
     embedding: Literal["positional", "fourier", "none"] = "positional"
     fourier_scale: PositiveFloat = 16.0
     rescale: bool = True
@@ -173,7 +174,7 @@ class MLP(Network):
     depth: PositiveInt = 4
     time_scale: PositiveFloat = 1.0
     fourier_scale: PositiveFloat = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
 
 
 class NCSN(Network):
@@ -207,28 +208,31 @@ class Training(Section):
 
     A batch goes through the network in so many `parts`, one after the other, to save memory: the step is the same.
     `reduction` makes a sample's loss the mean over its coordinates or half their sum, which matters to `clip` only.
-    `times` are uniform, on the rows of the SDE's table, or uniform in log-SNR. `decay` is the fraction of the steps at
-    the end over which the learning rate falls to 0; `likelihood_share` is the part of a batch whose times are uniform
-    in log-SNR with weight 1, the likelihood weighting up to a constant, whatever `weighting` and `times` say of the
-    others. `ema` 0 means no average, `clip` 0 no clipping, `sample_every` 0 no pictures, `snapshot_every` 0 no
-    snapshots, which are copies of the averaged model that are kept.
+    `times` are uniform, on the rows of the SDE's table, or uniform in log-SNR. `decay` is the fraction of the steps
+    at the end over which the learning rate falls to 0; `likelihood_share` is the part of a batch whose times are
+    uniform in log-SNR with weight 1, the likelihood weighting up to a constant, whatever `weighting` and `times`
+    say of the others. `label_dropout` is the part of the labels of a model with classes that is left out, so that
+    it also learns what it is asked for without a label: data of all classes together. `ema` 0 means no average,
+    `clip` 0 no clipping, `sample_every` 0 no pictures, `snapshot_every` 0 no snapshots, which are copies of the
+    averaged model that are kept.
     """
 
     steps: PositiveInt = 1_300_000
     batch_size: PositiveInt = 128
     parts: PositiveInt = 1
     lr: PositiveFloat = 2e-4
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: NonNegativeInt = 5000
     decay: Fraction = 0.0
     clip: Annotated[float, Field(ge=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    ema: Share = 0.9999
     weighting: Literal["simple", "likelihood"] = "simple"
     reduction: Literal["mean", "sum"] = "mean"
     times: Literal["uniform", "table", "logsnr"] = "uniform"
     likelihood_share: Fraction = 0.0
+    label_dropout: Share = 0.1
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 50
@@ -248,7 +252,7 @@ class Sampling(Section):
 
     predictor: Literal["none", "euler_maruyama", "reverse_diffusion", "ancestral"] = "ancestral"
     corrector: Literal["none", "langevin", "annealed_langevin"] = "none"
-    snr: PositiveFloat = 0.16
+    snr: Annotated[float, Field(gt=0, lt=1)] = 0.16
     corrector_steps: PositiveInt = 1
     steps: PositiveInt = 1000
     grid: Literal["uniform", "logsnr"] = "uniform"

@@ -11,7 +11,8 @@ from scorefield.sde.base import LinearSDE, NormalPrior
 from scorefield.shapes import Time
 
 
-def _check_range(low: str, minimum: float, high: str, maximum: float) -> None:
+def check_range(low: str, minimum: float, high: str, maximum: float) -> None:
+    """Raise a ValueError unless 0 < minimum < maximum."""
     if not 0 < minimum < maximum:
         raise ValueError(f"{low} {minimum:g} and {high} {maximum:g}, expected 0 < {low} < {high}")
 
@@ -31,7 +32,8 @@ class VE(LinearSDE):
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+        check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+        check_range("t_min", self.t_min, "T", self.T)
 
     @property
     def _rate(self) -> float:
@@ -135,7 +137,9 @@ class _LinearBeta(Beta):
     t_sample: float = 1e-3
 
     def __post_init__(self) -> None:
-        _check_range("beta_min", self.beta_min, "beta_max", self.beta_max)
+        check_range("beta_min", self.beta_min, "beta_max", self.beta_max)
+        check_range("t_min", self.t_min, "T", self.T)
+        check_range("t_sample", self.t_sample, "T", self.T)
 
     def beta(self, t: Time) -> Time:
         """Linear in t."""
@@ -207,7 +211,7 @@ class EDM(LinearSDE):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        _check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+        check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
 
     @property
     def T(self) -> float:
@@ -256,6 +260,9 @@ class RectifiedFlow(LinearSDE):
 
     t_min: float = 1e-5
 
+    def __post_init__(self) -> None:
+        check_range("t_min", self.t_min, "T", self.T)
+
     def alpha(self, t: Time) -> Time:
         """1 - t."""
         return 1 - t
@@ -295,6 +302,9 @@ class Cosine(LinearSDE):
     """
 
     t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_range("t_min", self.t_min, "T", self.T)
 
     def alpha(self, t: Time) -> Time:
         """cos(pi t/2), written so that it is 0 at t = 1."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefield.sde.base import LinearSDE
-from scorefield.sde.continuous import VariancePreserving
+from scorefield.sde.continuous import VariancePreserving, check_range
 from scorefield.shapes import Time
 
 
@@ -89,6 +89,7 @@ class SMLD(LinearSDE):
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"SMLD with {self.steps} steps: a geometric table needs at least 2")
+        check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
 
     @property
     def t_min(self) -> float:

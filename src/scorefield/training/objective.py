@@ -29,12 +29,13 @@ from scorefield.shapes import Data
 Reduction = Literal["mean", "sum"]
 
 
-def draws(seed: int, step: int, shape: tuple[int, ...], rows: slice) -> tuple[Tensor, Data, Data]:
-    """The random numbers of a step for the `rows` of a batch of `shape`: u of the times, normal z, uniform v.
+def draws(seed: int, step: int, shape: tuple[int, ...], rows: slice) -> tuple[Tensor, Data, Data, Tensor]:
+    """The random numbers of a step for the `rows` of a batch of `shape`: u of the times, normal z, uniform v and w.
 
-    u: (rows,) stratified in [0, 1); z and v (dequantization): (rows, *data). All float32 on the CPU.
+    u: (rows,) stratified in [0, 1); z and v (dequantization): (rows, *data); w (label dropout): (rows,). All float32
+    on the CPU.
 
-    >>> u, z, v = draws(0, 7, (4, 3), slice(0, 4))
+    >>> u, z, v, w = draws(0, 7, (4, 3), slice(0, 4))
     >>> (4 * u).floor().tolist(), bool((draws(0, 7, (4, 3), slice(2, 4))[1] == z[2:]).all())
     ([0.0, 1.0, 2.0, 3.0], True)
     """
@@ -42,7 +43,8 @@ def draws(seed: int, step: int, shape: tuple[int, ...], rows: slice) -> tuple[Te
     u = (torch.arange(shape[0]) + torch.rand((), generator=generator)) / shape[0]
     z = torch.randn(shape, generator=generator)
     v = torch.rand(shape, generator=generator)
-    return u[rows], z[rows], v[rows]
+    w = torch.rand(shape[0], generator=generator)
+    return u[rows], z[rows], v[rows], w[rows]
 
 
 class Objective(nn.Module):
@@ -66,8 +68,11 @@ class Objective(nn.Module):
     def forward(
         self, x0: Data, u: Float[Tensor, " batch"], z: Data, labels: Int64[Tensor, " batch"] | None
     ) -> Float[Tensor, ""]:
-        """The loss of data `x0` (model units) at the times of `u` with noise `z`, a mean over the batch."""
-        model = self.model if labels is None else self.model.given(label=labels)
+        """The loss of data `x0` (model units) at the times of `u` with noise `z`, a mean over the batch.
+
+        A label equal to the number of classes is none.
+        """
+        model = self.model if labels is None else self.model.labelled(labels)
         t, weight = self._times(u)
         return self.scale * (weight * denoising_loss(model, x0, t, z)).mean()
 

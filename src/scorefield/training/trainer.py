@@ -27,7 +27,7 @@ from scorefield.data import Batches, Source, atomic_write, grid, save_image
 from scorefield.network_model import NetworkModel
 from scorefield.noise import key
 from scorefield.recipes import Recipe, load_recipe, to_yaml
-from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes.build import RecipeModel, build, build_sampler
 from scorefield.training.interrupt import graceful
 from scorefield.training.objective import Objective, draws, model_units
 from scorefield.training.preview import preview_samples
@@ -89,6 +89,7 @@ def train(
     with torch.random.fork_rng([device_] if device_.type == "cuda" else []), graceful() as wish:
         torch.manual_seed(key(settings.seed, "weights"))
         model = build(recipe)
+        build_sampler(recipe, model.sde)
         if init is not None:
             _start_from(init, model)
         average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
@@ -106,8 +107,10 @@ def train(
             stopped = False
             while step < settings.steps and not stopped:
                 x, labels = batches.batch(step)
-                u, z, v = draws(settings.seed, step, (settings.batch_size, *recipe.data.shape), rows)
+                u, z, v, w = draws(settings.seed, step, (settings.batch_size, *recipe.data.shape), rows)
                 x0 = model_units(model, x, v, recipe.data.dequantize)
+                if labels is not None:
+                    labels = torch.where(w < settings.label_dropout, recipe.data.classes, labels)
                 batch = [
                     None if a is None else a.to(device_) for a in (x0, u, z, labels if recipe.data.classes else None)
                 ]
@@ -139,13 +142,13 @@ def train(
                 report.step(step, loss_value)
                 if last or step % settings.log_every == 0:
                     report.tell(step, lr=lr, gradient_norm=norm_value)
-                if writer is not None and (last or stopped or step % settings.checkpoint_every == 0):
-                    save_state(writer / "state", step, model.network, average.network, adam)
-                    _save(average, writer, step)
                 if writer is not None and settings.snapshot_every and step % settings.snapshot_every == 0:
                     _save(average, writer / "snapshots" / f"{step:09d}", step)
                 if writer is not None and settings.sample_every and step % settings.sample_every == 0:
                     _picture(writer, step, preview(average), report)
+                if writer is not None and (last or stopped or step % settings.checkpoint_every == 0):
+                    save_state(writer / "state", step, model.network, average.network, adam)
+                    _save(average, writer, step)
     return Trained(average, step, step == settings.steps)
 
 
