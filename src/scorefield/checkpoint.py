@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from scorefield.convert.weights import ConversionError, load_weights
+from scorefield.convert.model import model_with
+from scorefield.convert.weights import ConversionError
 from scorefield.model_folder import MODEL, WEIGHTS, CheckpointError, read_description, read_weights, write_folder
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
-from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes.build import RecipeModel
 
 __all__ = ["Checkpoint", "CheckpointError", "bundled_models", "load_model", "read_checkpoint", "save_model"]
 
@@ -55,14 +56,12 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
     folder = _folder(name)
     content, weights = read_weights(folder)
     checkpoint = _checkpoint(folder, content)
-    with torch.random.fork_rng(devices=[]):
-        model = build(checkpoint.recipe)
     try:
-        load_weights(model.network, weights, str(folder / WEIGHTS))
+        model = model_with(checkpoint.recipe, lambda _: weights, str(folder / WEIGHTS))
     except ConversionError as error:
         raise CheckpointError(str(error)) from None
     model.metadata = checkpoint.metadata
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device)
 
 
 def read_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
@@ -87,8 +86,11 @@ def _bundle() -> Path:
 
 
 def _checkpoint(folder: Path, content: Mapping[str, Any]) -> Checkpoint:
+    recipe, metadata = content.get("recipe", {}), content.get("metadata", {})
+    for key, value in (("recipe", recipe), ("metadata", metadata)):
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{folder / MODEL}: its {key} is {value!r:.50}, expected an object; copy it again")
     try:
-        recipe = parse_recipe(content.get("recipe", {}), str(folder / MODEL))
+        return Checkpoint(folder, parse_recipe(recipe, str(folder / MODEL)), metadata)
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
-    return Checkpoint(folder, recipe, content.get("metadata", {}))

@@ -67,6 +67,26 @@ def test_weights_of_16_bits_load_as_float32_and_buffers_stay_exact(tmp_path: Pat
     assert stored["linear_in.weight"].dtype == dtype
 
 
+@pytest.mark.parametrize("key", ["recipe", "metadata"])
+@pytest.mark.parametrize("value", [[], [1], None, "x", 3])
+def test_a_description_of_another_form_is_damaged(tmp_path: Path, key: str, value: object) -> None:
+    save_model(small_model(), tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    fails(tmp_path, f"{path}: its {key} is {value!r}, expected an object")
+    with pytest.raises(CheckpointError, match=f"its {key} is"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("width", [2**40, 2**63])
+def test_a_network_larger_than_any_memory_is_refused(tmp_path: Path, width: int) -> None:
+    save_model(small_model(), tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('"width": 8', f'"width": {width}'))
+    with pytest.raises(ValueError, match="a network mlp of these sizes cannot be made"):
+        load_model(tmp_path)
+
+
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
     save_model(small_model(), tmp_path)
     torch.manual_seed(1)

@@ -54,6 +54,14 @@ def test_a_recipe_in_yaml_does_too(cli, public):
     assert torch.equal(output(sf.load("ours", device="cpu")), output(model))
 
 
+def test_what_was_noted_may_have_any_name(cli, public):
+    noted = {"dtype": "bfloat16", "folder": 1, "model": [2]}
+    path = Path("grey/model.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metadata": noted}))
+    assert cli("convert", "grey", "copy").status == 0
+    assert read_checkpoint("copy").metadata == {**noted, "source": "grey"}
+
+
 def test_half_precision(cli, public):
     told = json.loads(cli("convert", "edm.pkl", "half", "--json", dtype="bfloat16").out)
     assert (told["out"], told["source"], told["dtype"], told["sde"]) == ("half", "edm.pkl", "bfloat16", "edm")

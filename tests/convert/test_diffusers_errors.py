@@ -52,6 +52,8 @@ NOT_HERE = [
     ({"sample_size": "large"}, "sample_size = 'large'"),
     ({"sample_size": None}, "sample_size = None"),
     ({"sample_size": 9}, "size=9 cannot be halved"),
+    ({"block_out_channels": [2**40, 2**41]}, "a network unet of these sizes cannot be made"),
+    ({"block_out_channels": [2**63, 2**64]}, "a network unet of these sizes cannot be made"),
     ({"dropout": float("nan")}, "dropout = nan"),
     ({"rotary": True}, "unknown key rotary = True"),
     ({"_class_name": "UNet2DConditionModel"}, "describes a UNet2DConditionModel; only a UNet2DModel can be read"),
@@ -119,6 +121,9 @@ def damage(path, kind):
         case "pickled list":
             (unet / WEIGHTS).unlink()
             torch.save([torch.zeros(1)], unet / "diffusion_pytorch_model.bin")
+        case "numbered":
+            (unet / WEIGHTS).unlink()
+            torch.save(dict(enumerate(weights.values())), unet / "diffusion_pytorch_model.bin")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +139,7 @@ def damage(path, kind):
         ("left over", r"left over: class_embedding\.weight"),
         ("shape", r"of another shape: head\.conv\.bias \(4,\) instead of \(3,\)"),
         ("pickled list", "something else than weights by name"),
+        ("numbered", "something else than weights by name"),
     ],
 )
 def test_damaged_folders(small, tmp_path, kind, message):

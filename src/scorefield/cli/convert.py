@@ -47,10 +47,10 @@ def convert(
     import torch
 
     import scorefield as sf
-    from scorefield.checkpoint import save_model
     from scorefield.cli.choices import OptionError
     from scorefield.cli.result import stopwatch, tell
     from scorefield.data import atomic_folder
+    from scorefield.model_folder import write_folder
 
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -66,7 +66,8 @@ def convert(
     else:
         with atomic_folder(folder) as new:
             noted = {**model.metadata, "source": Path(source).name}
-            save_model(model, new, dtype=getattr(torch, dtype), **noted)
+            recipe_now = model.recipe.model_dump(mode="json")
+            write_folder(model.network, recipe_now, new, dtype=getattr(torch, dtype), metadata=noted)
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     tell(
         as_json,

@@ -12,8 +12,8 @@ tensors and containers are accepted. Which configurations are possible is said i
 import json
 import os
 from pathlib import Path
+from typing import cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from scorefield.convert.diffusers_config import documents, scheduler_of, unet_of
 from scorefield.convert.diffusers_names import exported, group_counts, imported
 from scorefield.convert.diffusers_recipe import recipe_of
 from scorefield.convert.diffusers_schema import SCHEDULERS, Process, UNet2D, parse, read_json
-from scorefield.convert.reference_file import load_tensors
-from scorefield.convert.weights import ConversionError, load_weights
+from scorefield.convert.model import model_with
+from scorefield.convert.reference_file import DAMAGED, is_state, load_tensors, reason
+from scorefield.convert.weights import ConversionError
 from scorefield.data import atomic_folder
 from scorefield.nn import UNet
-from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes.build import RecipeModel
 
 WEIGHTS = tuple(f"diffusion_pytorch_model.{kind}" for kind in ("safetensors", "bin", "fp16.safetensors", "fp16.bin"))
 """The names of weight files, the first that is there is read."""
@@ -39,7 +40,16 @@ def read_diffusers(folder: str | os.PathLike[str]) -> RecipeModel:
         ConversionError: files that are missing or damaged, a configuration that no UNet here has (with the key, its
             value and what is possible), weights that do not fit it, a pickle that asks for more than data.
     """
-    root = _snapshot(Path(folder))
+    try:
+        return _read(_snapshot(Path(folder)))
+    except ConversionError:
+        raise
+    except DAMAGED as error:
+        raise ConversionError(f"{folder} is damaged, no network can be made of it: {reason(error)}") from None
+
+
+def _read(root: Path) -> RecipeModel:
+    """The model in a folder with `unet/config.json` or `config.json`."""
     place = next((path for path in (root / "unet", root) if (path / "config.json").is_file()), None)
     if place is None:
         raise ConversionError(f"{root} has no unet/config.json and no config.json; give a folder that diffusers wrote")
@@ -53,11 +63,7 @@ def read_diffusers(folder: str | os.PathLike[str]) -> RecipeModel:
     unet = parse(UNet2D, content, str(place / "config.json"))
     recipe = recipe_of(unet, _scheduler(root, place), str(root))
     weights = _weights(place)
-    with torch.random.fork_rng(devices=[]):
-        model = build(recipe)
-    assert isinstance(model.network, UNet)
-    load_weights(model.network, imported(weights, model.network), str(place))
-    return model.eval().requires_grad_(False)
+    return model_with(recipe, lambda network: imported(weights, cast(UNet, network)), str(place))
 
 
 def write_diffusers(model: RecipeModel, folder: str | os.PathLike[str]) -> None:
@@ -127,6 +133,6 @@ def _weights(place: Path) -> dict[str, Tensor]:
             weights = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ConversionError(f"{path}: damaged or not safetensors ({error}); download it again") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not is_state(weights):
         raise ConversionError(f"{path} holds something else than weights by name; give the state dict of a UNet2DModel")
     return weights

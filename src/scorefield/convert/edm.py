@@ -12,18 +12,22 @@ sigma · noise in [-1, 1]. All three preconditionings for networks of Song et al
 The pickle is parsed and not run. The file says all that a recipe needs, except how the network was trained.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor, nn
 
 from scorefield.convert.edm_names import edm_weights
 from scorefield.convert.edm_networks import PickledModule, read_module
+from scorefield.convert.model import model_with
 from scorefield.convert.pickled import parse
-from scorefield.convert.weights import ConversionError, load_weights
+from scorefield.convert.reference_file import DAMAGED, reason
+from scorefield.convert.weights import ConversionError
 from scorefield.nn import UNet
-from scorefield.recipes import RecipeError, parse_recipe
-from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes import Recipe, RecipeError, parse_recipe
+from scorefield.recipes.build import RecipeModel
 
 
 def read_edm(path: str | Path, *, ema: bool = True) -> RecipeModel:
@@ -45,17 +49,20 @@ def read_edm(path: str | Path, *, ema: bool = True) -> RecipeModel:
         outer = read_module(content["ema"], "ema")
         inner = outer.child("model")
         recipe = parse_recipe(_sections(outer, inner), "of the network")
-        with torch.random.fork_rng(devices=[]):
-            model = build(recipe)
-        assert isinstance(model.network, UNet)
-        assert recipe.model.network == "unet"
-        weights = edm_weights(model.network, inner.tensors(), recipe.data.shape[1], recipe.model.fir_taps)
+        return model_with(recipe, partial(_weights, inner.tensors(), recipe), "it")
     except KeyError as error:
         raise ConversionError(f"{path}: the network does not say its {error}") from None
     except (ConversionError, RecipeError) as error:
         raise ConversionError(f"{path}: {error}") from None
-    load_weights(model.network, weights, str(path))
-    return model.eval().requires_grad_(False)
+    except DAMAGED as error:
+        raise ConversionError(f"{path} is damaged, no network can be made of it: {reason(error)}") from None
+
+
+def _weights(tensors: Mapping[str, Tensor], recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a SongUNet by the names of the recipe's network."""
+    assert isinstance(network, UNet)
+    assert recipe.model.network == "unet"
+    return edm_weights(network, tensors, recipe.data.shape[1], recipe.model.fir_taps)
 
 
 def _sections(outer: PickledModule, inner: PickledModule) -> dict[str, dict[str, Any]]:

@@ -47,22 +47,34 @@ class PickledModule:
         return read_module(_part(self.state, "_modules").get(name), name)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights and buffers, and those of the modules in it, by their dotted names."""
-        return dict(_tensors(self, "", set()))
+        """Its weights and buffers, and those of the modules in it, by their dotted names; views of their storages."""
+        return dict(_tensors(self, "", set(), {}))
 
 
-def _tensors(module: PickledModule, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    for part in ("_parameters", "_buffers"):
-        for name, value in _part(module.state, part).items():
-            if value is not None:
-                yield f"{prefix}{name}", read_tensor(value, f"{prefix}{name}")
-    for name, value in _part(module.state, "_modules").items():
-        if value is None:
-            continue
-        if id(value) in seen:
-            raise ConversionError(f"{prefix}{name} is a module that is already part of the network")
-        seen.add(id(value))
-        yield from _tensors(read_module(value, f"{prefix}{name}"), f"{prefix}{name}.", seen)
+def _tensors(
+    module: PickledModule, prefix: str, seen: set[int], storages: dict[bytes, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """Each module and each storage is read once, however often the pickle refers to it."""
+    parts = {kind: _part(module.state, kind) for kind in ("_parameters", "_buffers", "_modules")}
+    for kind, part in parts.items():
+        if part and id(part) in seen:
+            raise ConversionError(f"{prefix}{kind} is already part of the network")
+        seen.add(id(part))
+    for name, value in (parts["_parameters"] | parts["_buffers"]).items():
+        if value is not None:
+            where = _dotted(prefix, name)
+            yield where, read_tensor(value, where, storages)
+    for name, value in parts["_modules"].items():
+        if value is not None:
+            where = _dotted(prefix, name)
+            yield from _tensors(read_module(value, where), f"{where}.", seen, storages)
+
+
+def _dotted(prefix: str, name: Any) -> str:
+    """The name of a part; one as long as a file can make it many times is refused."""
+    if not isinstance(name, str) or len(prefix) + len(name) > 200:
+        raise ConversionError(f"{prefix:.50} has a part whose name is no name, or is nested too deep")
+    return prefix + name
 
 
 def read_module(value: Any, where: str) -> PickledModule:
@@ -76,21 +88,26 @@ def read_module(value: Any, where: str) -> PickledModule:
     raise ConversionError(f"{where} is no network module")
 
 
-def read_tensor(value: Any, where: str) -> Tensor:
-    """A value of a parsed pickle as a tensor of its own memory. Raises ConversionError where it is none."""
+def read_tensor(value: Any, where: str, storages: dict[bytes, Tensor]) -> Tensor:
+    """A value of a parsed pickle as a view of its storage, one of those read before or one more of them.
+
+    Raises ConversionError where it is no tensor.
+    """
     match value:
         case Record("torch._utils._rebuild_parameter", (inner, *_)):
-            return read_tensor(inner, where)
+            return read_tensor(inner, where, storages)
         case Record(
             "torch._utils._rebuild_tensor_v2",
             (Record("torch.storage._load_from_bytes", (bytes() as content,)), int(offset), size, stride, *_),
         ):
             shape = _integers(size, where)
-            numbers = _storage(content, where)
+            if content not in storages:
+                storages[content] = _storage(content, where)
+            numbers = storages[content]
             if np.prod(shape, dtype=float) <= len(numbers):
                 try:
-                    return numbers.as_strided(shape, _integers(stride, where), offset).clone()
-                except RuntimeError:
+                    return numbers.as_strided(shape, _integers(stride, where), offset)
+                except (RuntimeError, TypeError, ValueError):
                     raise ConversionError(f"{where} reaches beyond its storage") from None
             raise ConversionError(f"{where} of shape {shape} is larger than its storage of {len(numbers)} numbers")
     raise ConversionError(f"{where} is no tensor")
@@ -114,7 +131,7 @@ def _integers(value: Any, where: str) -> tuple[int, ...]:
     return items
 
 
-def _part(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _part(state: Mapping[str, Any], name: str) -> dict[Any, Any]:
     """One of PyTorch's mappings in the state of a module."""
     part = state.get(name, {})
     if not isinstance(part, dict):

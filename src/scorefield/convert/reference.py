@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefield.convert.model import model_with
 from scorefield.convert.ncsn import reference_names
 from scorefield.convert.reference_config import read_config, recipe_from_config
 from scorefield.convert.reference_file import read_checkpoint
 from scorefield.convert.reference_names import oriented, unet_names
-from scorefield.convert.weights import ConversionError, listed, load_weights
+from scorefield.convert.weights import ConversionError, listed
 from scorefield.nn import NCSN, NCSNv2, UNet
 from scorefield.recipes import Recipe, load_recipe
-from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes.build import RecipeModel
 
 
 def read_reference(
@@ -55,11 +56,8 @@ def read_reference(
         assert recipe is not None
         chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     weights = {name.removeprefix("module."): value for name, value in read_checkpoint(path, ema=ema).items()}
-    with torch.random.fork_rng(devices=[]):
-        model = build(chosen)
     _check_levels(weights.pop("sigmas", None), chosen, str(path))
-    load_weights(model.network, _renamed(weights, model.network, chosen, str(path)), str(path))
-    return model.eval().requires_grad_(False)
+    return model_with(chosen, lambda network: _renamed(weights, network, chosen, str(path)), str(path))
 
 
 def _renamed(weights: Mapping[str, Tensor], network: nn.Module, recipe: Recipe, where: str) -> dict[str, Tensor]:

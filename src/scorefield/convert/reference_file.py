@@ -19,8 +19,18 @@ from torch import Tensor
 
 from scorefield.convert.weights import ConversionError, listed
 
-DAMAGED = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AssertionError, TypeError, struct.error)
-"""What unpickling raises for a file that is damaged, of another kind, or asks for more than data."""
+DAMAGED = (
+    UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    TypeError,
+    OverflowError,
+    struct.error,
+)
+"""What reading raises for a file that is damaged, of another kind, or asks for more than data."""
 
 
 def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
@@ -36,10 +46,10 @@ def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
         ConversionError: where the file is not such a checkpoint.
     """
     content = load_tensors(path, str(path))
-    if isinstance(content, Mapping) and _is_state(content):
+    if isinstance(content, Mapping) and is_state(content):
         return dict(content)
     state = content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not _is_state(state):
+    if not isinstance(state, Mapping) or not is_state(state):
         raise ConversionError(f"{path} has no 'model' entry; expected a checkpoint of the reference's training program")
     if not ema:
         return dict(state)
@@ -87,7 +97,7 @@ def reason(error: BaseException) -> str:
     return ". ".join(sentences)[:200].rstrip(" .") or type(error).__name__
 
 
-def _is_state(content: Mapping[Any, Any]) -> bool:
+def is_state(content: Mapping[Any, Any]) -> bool:
     """Whether a mapping is a state dict: names and tensors."""
     return bool(content) and all(isinstance(name, str) and torch.is_tensor(value) for name, value in content.items())
 

@@ -1,9 +1,8 @@
 """Weights by name into a network, all of them or none.
 
-Every reader of a checkpoint, of this library's format or of a public one, ends here: it has a mapping from the
-network's own names to tensors. A weight that the network has and the mapping lacks, one that is left over and one of
-another shape are three ways in which a checkpoint does not belong to a recipe, and all are told at once; so are
-tensors that are no plain arrays of floating-point numbers.
+A reader of a checkpoint has a mapping from the network's own names to tensors. A weight that the network has and the
+mapping lacks, one that is left over and one of another shape are three ways in which a checkpoint does not belong to a
+recipe, and all are told at once; so are tensors that are no plain arrays of floating-point numbers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,12 +18,21 @@ class ConversionError(ValueError):
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Copy `weights`, by the names of `network.state_dict()`, into the network, in the network's own precision.
 
+    Raises ConversionError as `check_weights` does; the network is then as it was.
+    """
+    check_weights(network, weights, where)
+    network.load_state_dict(weights)
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not those of a network, which need not have memory.
+
     Raises:
         ConversionError: weights that are missing, left over, of another shape or of another kind, by name; `where` is
-            what the message calls their origin. The network is then as it was.
+            what the message calls their origin.
 
     >>> try:
-    ...     load_weights(nn.Linear(2, 2), {"weight": nn.Linear(3, 2).weight}, "this file")
+    ...     check_weights(nn.Linear(2, 2), {"weight": nn.Linear(3, 2).weight}, "this file")
     ... except ConversionError as error:
     ...     str(error).partition("; ")[2]
     'missing: bias; of another shape: weight (2, 3) instead of (2, 2)'
@@ -47,7 +55,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
     found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
     if found:
         raise ConversionError(f"{where} does not fit the network of its recipe; {found}")
-    network.load_state_dict(weights)
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

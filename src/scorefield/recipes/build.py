@@ -77,6 +77,11 @@ def build(recipe: Recipe) -> RecipeModel:
         built = RecipeModel(network, sde, space, _parameterization(model), TIME_LABELS[model.time_label]())
     except ValueError as error:
         raise RecipeError(f"recipe with sde {recipe.sde.name} and network {model.network}: {error}") from error
+    except (OverflowError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RecipeError(
+            f"a network {model.network} of these sizes cannot be made ({reason}); make it smaller"
+        ) from error
     if built.singular:
         raise RecipeError(
             f"model.parameterization = {model.parameterization} with sde.name = {recipe.sde.name}, where nothing of "

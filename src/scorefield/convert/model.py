@@ -1,0 +1,34 @@
+"""A recipe and weights as a model.
+
+Every reader of a checkpoint, of this library's format or of a public one, ends here. A file of a few bytes can describe
+a network of any size: the network is first built without memory, and with it once all weights are there and fit.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.convert.weights import check_weights
+from scorefield.recipes import Recipe
+from scorefield.recipes.build import RecipeModel, build
+
+
+def model_with(recipe: Recipe, weights: Callable[[nn.Module], Mapping[str, Tensor]], where: str) -> RecipeModel:
+    """The model of a recipe in float32 and evaluation mode, its weights frozen.
+
+    `weights` is called with the recipe's network, which has no memory, and returns its weights by the names of its
+    `state_dict()`; `where` is what the message calls their origin.
+
+    Raises:
+        ConversionError: weights that do not fit the network.
+        RecipeError: a recipe whose options do not fit together.
+    """
+    with torch.device("meta"):
+        empty = build(recipe).network
+    named = weights(empty)
+    check_weights(empty, named, where)
+    with torch.random.fork_rng(devices=[]):
+        model = build(recipe)
+    model.network.load_state_dict(named)
+    return model.eval().requires_grad_(False)
