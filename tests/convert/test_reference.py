@@ -213,7 +213,14 @@ def test_configurations_flat_nested_and_in_files(tmp_path) -> None:
         assert read_config(tmp_path / "config.json") == CONFIG
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("[1]", "holds list, expected settings")])
+NESTED = '{"a":' * 500 + "1" + "}" * 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not JSON"), ("[1]", "holds list, expected settings"), (NESTED, "nested more than ten deep, at a.a.")],
+    ids=["cut", "list", "nested"],
+)
 def test_configuration_files_that_are_none(tmp_path, text, message) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConversionError, match=message) as caught:
@@ -300,6 +307,23 @@ def test_sde_parameterization_and_time_label_go_together(changes, expected) -> N
         ({"training.sde": "edm"}, "training.sde is 'edm'; known are vesde"),
         ({"training.sde": "vpsde"}, "do not divide by sigma"),
         ({"training.sde": "subvpsde", "training.continuous": False}, "subvpsde, which has no table"),
+        ({"model.name": [1]}, r"model.name is \[1\], expected a text"),
+        ({"model.nonlinearity": {}}, "model.nonlinearity is {}, expected a text"),
+        ({"model.embedding_type": []}, r"model.embedding_type is \[\], expected a text"),
+        ({"model.ch_mult": 3}, "model.ch_mult is 3, expected a list"),
+        ({"model.attn_resolutions": 16}, "model.attn_resolutions is 16, expected a list"),
+        ({"model.fir_kernel": "a"}, "model.fir_kernel is 'a', expected a list"),
+        ({"model.fir_kernel": ["a"]}, "model.fir_taps.0 = 'a'"),
+        ({"model.dropout": "a"}, "model.dropout is 'a', expected a number"),
+        ({"model.fourier_scale": [16]}, r"model.fourier_scale is \[16\], expected a number"),
+        ({"model.num_scales": "x"}, "model.num_scales is 'x', expected a number"),
+        ({"model.num_scales": float("inf")}, "model.num_scales is inf, expected a finite number"),
+        ({"training.sde": ["vesde"]}, r"training.sde is \['vesde'\]; known are vesde"),
+        ({"training.n_iters": "a"}, "training.n_iters is 'a', expected a number"),
+        ({"training.n_iters": float("nan")}, "training.n_iters is nan, expected a finite number"),
+        ({"optim.grad_clip": "a"}, "optim.grad_clip is 'a', expected a number"),
+        ({"optim.grad_clip": 10**400}, "training.clip = 1000000"),
+        ({"sampling.predictor": []}, r"sampling.predictor is \[\], expected a text"),
         ({"model.embedding_type": "positional"}, "the published code cannot run"),
         ({"training.continuous": False}, "the published code cannot run"),
     ],
@@ -310,3 +334,9 @@ def test_configurations_that_no_model_has(changes, message) -> None:
     with pytest.raises(ConversionError, match=message) as caught:
         recipe_from_config(config)
     says(caught)
+
+
+@pytest.mark.parametrize("key", ["model.name", "model.dropout", "optim.grad_clip", "training.n_iters", "model.ch_mult"])
+def test_settings_that_are_null(key) -> None:
+    with pytest.raises(ConversionError, match=f"{key} is None, expected a"):
+        recipe_from_config({**CONFIG, key: None})

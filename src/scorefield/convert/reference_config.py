@@ -17,9 +17,11 @@ configuration.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from scorefield.convert.weights import ConversionError
@@ -53,10 +55,12 @@ def read_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str,
         if not isinstance(tree, Mapping):
             raise ConversionError(f'{config} holds {type(tree).__name__}, expected settings like {{"model.nf": 128}}')
     inner = tree.get("config", tree)
-    return dict(_flat(inner if isinstance(inner, Mapping) else tree, ""))
+    return _flat(inner if isinstance(inner, Mapping) else tree, "")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    if prefix.count(".") > 10:
+        raise ConversionError(f"the configuration is nested more than ten deep, at {prefix:.50}; expected model.nf")
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -67,7 +71,8 @@ def recipe_from_config(config: Mapping[str, Any]) -> Recipe:
     """The recipe of a flattened configuration: data, SDE, network, training and sampling.
 
     Raises:
-        ConversionError: for keys that are missing and for combinations that the published code cannot run.
+        ConversionError: for keys that are missing, values of another type, and combinations that the published code
+            cannot run.
     """
     try:
         return parse_recipe(_sections(config), "from the configuration")
@@ -96,6 +101,29 @@ def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _setting(config: Mapping[str, Any], key: str, default: tuple[Any, ...], kind: type | UnionType, what: str) -> Any:
+    """A setting that is computed with or looked up, or its default; without a default it is needed."""
+    value = config.get(key, *default) if default else config[key]
+    if not isinstance(value, kind):
+        raise ConversionError(f"{key} is {value!r}, expected {what}")
+    return value
+
+
+def _number(config: Mapping[str, Any], key: str, *default: float) -> float:
+    number: float = _setting(config, key, default, int | float, "a number")
+    if not abs(number) < math.inf:
+        raise ConversionError(f"{key} is {number}, expected a finite number")
+    return number
+
+
+def _text(config: Mapping[str, Any], key: str, *default: str) -> str:
+    return str(_setting(config, key, default, str, "a text"))
+
+
+def _list(config: Mapping[str, Any], key: str) -> tuple[Any, ...]:
+    return tuple(_setting(config, key, (), list | tuple, "a list"))
+
+
 def _continuous(config: Mapping[str, Any]) -> bool:
     """Whether the model was trained in continuous time; without the key, as by default, it was."""
     return bool(config.get("training.continuous", True))
@@ -120,12 +148,12 @@ def _sde(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(config: Mapping[str, Any]) -> int:
-    return int(config["model.num_scales"])
+    return int(_number(config, "model.num_scales"))
 
 
 def _model(config: Mapping[str, Any]) -> dict[str, Any]:
     """The model section: the network's options, what it predicts, and what it is told of the time."""
-    name, nonlinearity = config["model.name"], config["model.nonlinearity"]
+    name, nonlinearity = _text(config, "model.name"), _text(config, "model.nonlinearity")
     if name not in NETWORKS:
         raise ConversionError(f"model.name is {name!r}; known are {', '.join(NETWORKS)}")
     if nonlinearity not in NONLINEARITIES:
@@ -182,14 +210,14 @@ def _ncsnpp(config: Mapping[str, Any]) -> dict[str, Any]:
         **_levels(config),
         "residual": config["model.resblock_type"],
         "resample": "fir" if config["model.fir"] else "box",
-        "fir_taps": tuple(float(tap) for tap in config["model.fir_kernel"]),
-        "embedding": config["model.embedding_type"] if config["model.conditional"] else "none",
-        "fourier_scale": float(config["model.fourier_scale"]),
+        "fir_taps": _list(config, "model.fir_kernel"),
+        "embedding": _text(config, "model.embedding_type") if config["model.conditional"] else "none",
+        "fourier_scale": _number(config, "model.fourier_scale"),
         "rescale": config["model.skip_rescale"],
         "progressive": config["model.progressive"],
         "progressive_input": config["model.progressive_input"],
         "combine": config["model.progressive_combine"],
-        "init_scale": float(config["model.init_scale"]),
+        "init_scale": _number(config, "model.init_scale"),
     }
 
 
@@ -207,11 +235,11 @@ def _ddpm(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _levels(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "multipliers": tuple(config["model.ch_mult"]),
+        "multipliers": _list(config, "model.ch_mult"),
         "blocks": config["model.num_res_blocks"],
-        "attention": tuple(config["model.attn_resolutions"]),
+        "attention": _list(config, "model.attn_resolutions"),
         "resample_with_conv": config["model.resamp_with_conv"],
-        "dropout": float(config["model.dropout"]),
+        "dropout": _number(config, "model.dropout"),
     }
 
 
@@ -219,7 +247,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
     """The training section; settings that a configuration leaves out are the reference's defaults."""
     pictures = config.get("training.snapshot_freq", 50_000)
     return {
-        "steps": config.get("training.n_iters", 1_300_001) - 1,
+        "steps": _number(config, "training.n_iters", 1_300_001) - 1,
         "batch_size": config.get("training.batch_size", 128),
         "weighting": "likelihood" if config.get("training.likelihood_weighting", False) else "simple",
         "reduction": "mean" if config.get("training.reduce_mean", False) else "sum",
@@ -230,7 +258,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
         "weight_decay": config.get("optim.weight_decay", 0.0),
         "warmup": config.get("optim.warmup", 5000),
         "ema": config.get("model.ema_rate", 0.9999),
-        "clip": max(config.get("optim.grad_clip", 1.0), 0.0),
+        "clip": max(_number(config, "optim.grad_clip", 1.0), 0.0),
         "log_every": config.get("training.log_freq", 50),
         "checkpoint_every": config.get("training.snapshot_freq_for_preemption", 10_000),
         "snapshot_every": pictures,
@@ -241,7 +269,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sampling(config: Mapping[str, Any]) -> dict[str, Any]:
     names = {"ancestral_sampling": "ancestral", "ald": "annealed_langevin"}
-    chosen = {key: config.get(f"sampling.{key}", "none") for key in ("predictor", "corrector")}
+    chosen = {key: _text(config, f"sampling.{key}", "none") for key in ("predictor", "corrector")}
     alone = chosen["predictor"] == "none"
     denoise = config.get("sampling.noise_removal", True) and not alone
     return {
