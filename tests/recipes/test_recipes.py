@@ -217,6 +217,12 @@ def test_a_recipe_is_frozen() -> None:
         ("training=3", ["expected section.key=value"]),
         ("training.steps", ["expected section.key=value"]),
         ("training.steps=[1", ["YAML"]),
+        ("data.name=2024-99-99", ["'2024-99-99' is not a YAML value; quote it"]),
+        ("data.name=2024-01-01", ["data.name", "string"]),
+        ("training.steps=" + 5000 * "1", ["is not a YAML value"]),
+        ("training.steps=" + 5000 * "[", ["is not a YAML value"]),
+        ("data.flip=!!bool maybe", ["'!!bool maybe' is not a YAML value"]),
+        ("data.name=!!timestamp never", ["'!!timestamp never' is not a YAML value"]),
     ],
 )
 def test_bad_overrides_are_one_line_that_helps(override: str, expected: list[str]) -> None:
@@ -224,6 +230,7 @@ def test_bad_overrides_are_one_line_that_helps(override: str, expected: list[str
         load_recipe("mnist", [override])
     message = str(caught.value)
     assert "\n" not in message
+    assert len(message) < 500
     for part in expected:
         assert part in message
 
@@ -234,6 +241,10 @@ def test_bad_overrides_are_one_line_that_helps(override: str, expected: list[str
         ("training: [1]", "training"),
         ("- 1", "sections"),
         ("training: {steps: 1", "not YAML"),
+        ("data: {name: 2024-99-99}", "not YAML: month must be in"),
+        ("training: {steps: " + 5000 * "1" + "}", "not YAML"),
+        ("training: " + 5000 * "[", "not YAML"),
+        ("data: {flip: !!bool maybe}", "not YAML"),
         ("base: nowhere", "no recipe nowhere"),
         ("base: bad.yaml", "its own base"),
     ],

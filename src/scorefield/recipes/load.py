@@ -19,6 +19,8 @@ from scorefield.recipes.schema import Recipe
 
 _PARTS = "base/"
 _CHOOSERS = {"sde": "name", "model": "network"}
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises for a text that is not YAML, and for a date, a number or a tagged value that is none."""
 
 
 class RecipeError(ValueError):
@@ -92,7 +94,7 @@ def _read(name: str | os.PathLike[str], above: tuple[str, ...]) -> dict[str, Any
         raise RecipeError(f"recipe {where} is its own base: {' → '.join((*above, where))}; remove one `base`")
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise RecipeError(f"recipe {where} is not YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
@@ -152,8 +154,8 @@ def _override(tree: dict[str, Any], override: str) -> dict[str, Any]:
         raise RecipeError(f"override {override!r}, expected section.key=value, for example training.steps=1000")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: {text!r} is not a YAML value; quote it") from None
+    except _NOT_YAML:
+        raise RecipeError(f"override {override!r:.100}: {text!r:.100} is not a YAML value; quote it") from None
     return _merge(tree, {section: {key: value}})
 
 
