@@ -50,7 +50,7 @@ def edm_weights(network: UNet, weights: Mapping[str, Tensor], size: int, taps: t
         _check_filter(given.pop(name), taps, name)
     given.pop("map_augment.weight", None)
     label, bias = given.pop("map_label.weight", None), given.pop("map_label.bias", None)
-    if label is not None and bias is not None:
+    if label is not None and bias is not None and bias.shape == label.shape[:1]:
         given["label"] = torch.cat([label.T * sqrt(label.shape[1]) + bias, bias[None]])
     ours = {theirs: name for name, theirs in edm_names(network, size).items()}
     return {ours.get(theirs, f"SongUNet.{theirs}"): value for theirs, value in given.items()}

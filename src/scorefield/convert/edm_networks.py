@@ -126,7 +126,7 @@ def _storage(content: bytes, where: str) -> Tensor:
 def _integers(value: Any, where: str) -> tuple[int, ...]:
     """A shape or a stride."""
     items = value.arguments[0] if isinstance(value, Record) and value.name == "torch.Size" else value
-    if not isinstance(items, tuple) or not all(isinstance(item, int) and item >= 0 for item in items):
+    if not isinstance(items, tuple) or len(items) > 8 or not all(isinstance(item, int) and item >= 0 for item in items):
         raise ConversionError(f"{where} has a shape that is none")
     return items
 
@@ -140,8 +140,8 @@ def _part(state: Mapping[str, Any], name: str) -> dict[Any, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A number, a text, a NumPy scalar or a list of these; None for anything else."""
-    if isinstance(value, list | tuple):
+    """A number, a text, a NumPy scalar or a short list of these; None for anything else."""
+    if isinstance(value, list | tuple) and len(value) <= 100:
         return [_scalar(item) for item in value]
     return _scalar(value)
 

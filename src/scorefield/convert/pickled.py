@@ -82,15 +82,17 @@ class _Machine:
         self.name(f"{module}.{rest}")
 
     def call(self) -> None:
-        """Push the record of a call; mappings and sets, which hold data only, are made."""
+        """Push the record of a call; mappings, empty at first, and sets, which hold data only, are made.
+
+        A set is the list that it is made of, not a copy: a file may refer to one list often.
+        """
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Name) or not isinstance(arguments, tuple):
             raise ConversionError("it calls what is no function")
-        if function.name in _MAPPINGS:
+        if function.name in _MAPPINGS and not arguments:
             self.stack.append({})
-            self.set_items([part for pairs in arguments for pair in pairs for part in pair])
-        elif function.name == "builtins.set":
-            self.stack.append(list(*arguments))
+        elif function.name == "builtins.set" and len(arguments) == 1 and isinstance(arguments[0], list):
+            self.stack.append(arguments[0])
         else:
             self.stack.append(Record(function.name, arguments))
 

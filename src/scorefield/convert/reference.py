@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from scorefield.convert.model import model_with
@@ -18,7 +17,7 @@ from scorefield.convert.ncsn import reference_names
 from scorefield.convert.reference_config import read_config, recipe_from_config
 from scorefield.convert.reference_file import read_checkpoint
 from scorefield.convert.reference_names import oriented, unet_names
-from scorefield.convert.weights import ConversionError, listed
+from scorefield.convert.weights import ConversionError, is_plain, listed
 from scorefield.nn import NCSN, NCSNv2, UNet
 from scorefield.recipes import Recipe, load_recipe
 from scorefield.recipes.build import RecipeModel
@@ -96,15 +95,15 @@ def _check_levels(sigmas: Tensor | None, recipe: Recipe, where: str) -> None:
     sde = recipe.sde
     if sigmas is None or sde.name not in ("ve", "smld"):
         return
-    if sigmas.numel() == 0 or not sigmas.is_floating_point() or sigmas.layout != torch.strided or sigmas.is_meta:
+    if not is_plain(sigmas) or sigmas.numel() == 0 or sigmas.nbytes > sigmas.untyped_storage().nbytes():
         raise ConversionError(f"{where}: its noise levels, sigmas, are no numbers; it is damaged")
     expected = {"sigma_min": float(sigmas.min()), "sigma_max": float(sigmas.max())}
     if sde.name == "smld":
-        expected["steps"] = len(sigmas)
+        expected["steps"] = sigmas.numel()
     wrong = {
         f"sde.{key} {getattr(sde, key):g} instead of {value:g}"
         for key, value in expected.items()
-        if abs(getattr(sde, key) - value) > 1e-5 * value
+        if not abs(getattr(sde, key) - value) <= 1e-5 * value
     }
     if wrong:
         raise ConversionError(f"{where} was trained with other noise levels than the recipe's: {listed(wrong)}")

@@ -5,13 +5,16 @@ list without names in the order of the trainable weights, `optimizer` and `step`
 nothing but a state dict is read as well.
 """
 
+import os
 import struct
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ DAMAGED = (
     AssertionError,
     TypeError,
     OverflowError,
+    BadZipFile,
     struct.error,
 )
 """What reading raises for a file that is damaged, of another kind, or asks for more than data."""
@@ -77,11 +81,23 @@ def load_tensors(file: str | Path | BytesIO, where: str) -> Any:
         ConversionError: for damaged files and for those that ask for anything else; `where` is what it calls the file.
     """
     try:
+        _check_parts(file)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise ConversionError(f"{where} is not a checkpoint that can be read safely: {reason(error)}") from None
+
+
+def _check_parts(file: str | Path | BytesIO) -> None:
+    """Refuse a zip file whose parts are larger than it is: `torch.save` compresses nothing."""
+    with nullcontext(file) if isinstance(file, BytesIO) else Path(file).open("rb") as opened:
+        if opened.read(4) == b"PK\x03\x04":
+            with ZipFile(opened) as archive:
+                parts = sum(part.file_size for part in archive.infolist())
+            if parts > opened.seek(0, os.SEEK_END):
+                raise ValueError(f"it is compressed, to be unpacked to {parts} bytes; save it with torch.save")
+        opened.seek(0)
 
 
 def reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from scorefield.convert.weights import is_plain
 from scorefield.nn import UNet
 from scorefield.nn.blocks import AttentionBlock, Head, ResidualBlock
 from scorefield.nn.embedding import FourierEmbedding
@@ -71,9 +72,9 @@ def unet_names(network: UNet, residual: str, first: int = 0) -> dict[str, str]:
 
 def oriented(value: Tensor, theirs: str, dims: int) -> Tensor:
     """A reference weight as an (output, input, …) weight with ``dims`` axes: ``W`` is stored as (input, output)."""
-    if not theirs.endswith(".W") or value.ndim != 2:
+    if not theirs.endswith(".W") or value.ndim != 2 or not is_plain(value):
         return value
-    return value.T.reshape(*value.shape[::-1], *[1] * (dims - 2)).contiguous()
+    return value.T.reshape(*value.shape[::-1], *[1] * (dims - 2))
 
 
 def _layers(network: UNet) -> Iterator[nn.Module]:

@@ -28,8 +28,8 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str)
     """Refuse weights that are not those of a network, which need not have memory.
 
     Raises:
-        ConversionError: weights that are missing, left over, of another shape or of another kind, by name; `where` is
-            what the message calls their origin.
+        ConversionError: weights that are missing, left over, of another shape or of another kind, that share memory
+            or are not finite, by name; `where` is what the message calls their origin.
 
     >>> try:
     ...     check_weights(nn.Linear(2, 2), {"weight": nn.Linear(3, 2).weight}, "this file")
@@ -49,12 +49,23 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str)
         "of another kind": {
             f"{name} ({tensor.dtype}, {tensor.layout}, {tensor.device})"
             for name, tensor in weights.items()
-            if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta
+            if not is_plain(tensor)
         },
     }
     found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
     if found:
         raise ConversionError(f"{where} does not fit the network of its recipe; {found}")
+    storages = {(held := tensor.untyped_storage()).data_ptr(): held.nbytes() for tensor in weights.values()}
+    if sum(tensor.nbytes for tensor in weights.values()) > sum(storages.values()):
+        raise ConversionError(f"{where} has weights that share memory with each other; save each with its own")
+    broken = [name for name, tensor in weights.items() if not tensor.float().isfinite().all()]
+    if broken:
+        raise ConversionError(f"{where} has NaN or infinity in {listed(broken)}; take an earlier save of the training")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is an array of floating-point numbers in memory."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
