@@ -16,6 +16,17 @@ def test_info_counts_the_parameters_and_shows_the_recipe(cli, here):
     assert "name vp" in shown
 
 
+def test_info_shows_texts_of_a_model_as_they_are(cli, here):
+    noted = {"note": "[/]", "a [link=x]": "[red]hot[/red]", "cat": ":cat:"}
+    model = json.loads((here / "grey" / "model.json").read_text())
+    (here / "grey" / "model.json").write_text(json.dumps({**model, "metadata": noted}))
+    (here / "grey").rename(here / "[old]")
+    shown = cli("info", "[old]").out
+    assert shown.count("[old]") == 2
+    for text in ("[/]", "a [link=x]", "[red]hot[/red]", ":cat:"):
+        assert text in shown
+
+
 def test_recipes_are_listed_with_a_line_each(cli, here):
     lines = cli("recipes").out.splitlines()
     listed = [line.split()[0] for line in lines if line]

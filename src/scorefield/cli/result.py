@@ -46,7 +46,7 @@ def tell(as_json: bool, shown: RenderableType, **facts: Any) -> None:
     if isinstance(shown, str):
         typer.echo(shown)
     else:
-        Console().print(shown)
+        Console(markup=False, emoji=False).print(shown)
     if "nfe" in facts:
         typer.echo(f"{facts['nfe']:.0f} network evaluations each, {facts['seconds']:.1f} s on {facts['device']}")
 
