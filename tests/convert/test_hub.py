@@ -1,5 +1,6 @@
 """The hub, without a network: a client that keeps repositories in folders."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,13 @@ def test_what_cannot_be_downloaded(hub):
         with pytest.raises(ConversionError, match="is no name of the hub, expected hub:ORG/NAME"):
             sf.load(name)
     assert not [call for call in hub.calls if call[0] == "download"]
+
+
+@pytest.mark.parametrize("name", ["../..", "a/b--c", "org/dots.git", "-org/dots"])
+def test_names_that_the_client_rejects_are_one_line(name):
+    with pytest.raises(OSError, match=f"hub:{re.escape(name)} cannot be downloaded: ") as caught:
+        sf.load(f"hub:{name}")
+    assert "\n" not in str(caught.value)
 
 
 def test_no_other_name_reaches_the_hub(hub):

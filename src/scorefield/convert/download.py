@@ -42,7 +42,8 @@ def download(name: str) -> Path:
             files = api.list_repo_files(repository, revision=revision)
     except OSError as error:
         try:
-            return Path(str(api.snapshot_download(repository, revision=revision, local_files_only=True)))
+            with hub_errors(f"{name} is not in the cache"):
+                return Path(str(api.snapshot_download(repository, revision=revision, local_files_only=True)))
         except OSError:
             raise error from None
     wanted = wanted_files(files)

@@ -32,12 +32,12 @@ def hub_api(token: str | None = None) -> "HfApi":
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Turn what the hub, or the network on the way there, refuses into an OSError of one line."""
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    """Turn what the hub, its client or the network on the way there refuses into an OSError of one line."""
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
-    except (OSError, HTTPError) as error:
+    except (OSError, HTTPError, HFValidationError) as error:
         raise OSError(f"{what}: {' '.join(str(error).split())}") from error
 
 
