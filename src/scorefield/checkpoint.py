@@ -40,7 +40,8 @@ def save_model(
 ) -> None:
     """Write a model into `folder`, as a whole: whenever it is killed, the old or the new one is there.
 
-    `dtype` is what parameters are stored in (buffers stay as they are); `metadata` must be JSON. Raises OSError.
+    `dtype` is what parameters are stored in (buffers stay as they are); `metadata` must be JSON. Raises OSError,
+    and CheckpointError where a weight is too large for `dtype`.
     """
     write_folder(model.network, model.recipe.model_dump(mode="json"), folder, dtype=dtype, metadata=metadata)
 

@@ -44,7 +44,7 @@ def write_folder(
     """Write a network and its recipe into `folder`, as a whole: whenever it is killed, the old or the new one is there.
 
     `dtype` is what parameters are stored in (buffers stay as they are); `recipe` and `metadata` must be JSON. Raises
-    OSError.
+    OSError, and CheckpointError where a weight is too large for `dtype`.
     """
     target, identity = Path(folder), secrets.token_hex(8)
     parameters = dict(network.named_parameters())
@@ -52,6 +52,9 @@ def write_folder(
         name: (tensor.to(dtype) if name in parameters else tensor).detach().cpu().contiguous()
         for name, tensor in network.state_dict().items()
     }
+    for name, tensor in parameters.items():
+        if bool((weights[name].isinf() & tensor.detach().cpu().isfinite()).any()):
+            raise CheckpointError(f"{name} has numbers beyond those of {dtype}; store it in torch.float32 or bfloat16")
     content = {"format": FORMAT, "identity": identity, "recipe": recipe, "metadata": metadata}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     _complete(target)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.nn.inference import lay_out
+from scorefield.nn.layers import check_choice
 from scorefield.score import Denoiser, Parameterization
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Time, expand
@@ -165,8 +166,10 @@ class NetworkModel(Denoiser):
         """Lay the network out for evaluation, in place, and return this model; see :mod:`scorefield.nn.inference`.
 
         With "bf16" its convolutions and linear maps are rounded to bfloat16, for good. A ``compiled`` network is
-        translated by ``torch.compile`` at its first evaluation; raises ValueError where no C++ compiler is there.
+        translated by ``torch.compile`` at its first evaluation. Raises ValueError for another precision, and where no
+        C++ compiler is there.
         """
+        check_choice("precision", precision, Precision)
         lay_out(self.network, torch.bfloat16 if precision == "bf16" else None)
         self.precision = precision
         if compiled:

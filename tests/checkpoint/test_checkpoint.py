@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import scorefield as sf
 from scorefield import checkpoint
 from scorefield.checkpoint import CheckpointError, load_model, read_checkpoint, save_model
 from scorefield.recipes import load_recipe
@@ -85,6 +87,31 @@ def test_a_network_larger_than_any_memory_is_refused(tmp_path: Path, width: int)
     path.write_text(path.read_text().replace('"width": 8', f'"width": {width}'))
     with pytest.raises(ValueError, match="a network mlp of these sizes cannot be made"):
         load_model(tmp_path)
+
+
+def test_weights_that_16_bits_cannot_hold_are_refused(tmp_path: Path) -> None:
+    model = small_model()
+    model.network.linear_in.bias.data[3] = 65_520.0
+    with pytest.raises(CheckpointError, match=r"linear_in\.bias has numbers beyond those of torch\.float16"):
+        save_model(model, tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+    save_model(model, tmp_path / "brain", dtype=torch.bfloat16)
+    assert load_model(tmp_path / "brain").network.linear_in.bias[3] == 65_536.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    model = small_model()
+    model.network.linear_in.bias.data[3] = value
+    save_model(model, tmp_path, dtype=torch.float16)
+    fails(tmp_path, "has NaN or infinity in linear_in.bias; take an earlier save of the training")
+
+
+def test_an_unknown_precision_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    save_model(small_model(), tmp_path)
+    with pytest.raises(ValueError, match="precision='bfloat16' is unknown; choose one of 'fp32', 'bf16'"):
+        sf.load(tmp_path, device="cpu", precision="bfloat16")
 
 
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
