@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SDE, TABLES, BASE = "sde/continuous.py", "sde/tables.py", "sde/base.py"
 TEST_SDE, TEST_SCORE, TEST_FLOW, TEST_ODE = "test_sde.py", "test_score.py", "test_flow.py", "test_ode.py"
 PREDICTORS, CORRECTORS = "samplers/test_predictors.py", "samplers/test_correctors.py"
+EXPONENTIAL = "samplers/test_exponential.py"
 SLIPS = [
     ("VP: a factor 2 in alpha'", SDE, "return -0.5 * self.beta(t) * self.alpha(t)", "return -self.beta(t) * self.alpha(t)", TEST_SDE),
     ("VP: sigma without its square root", SDE, "return torch.sqrt(-torch.expm1(-self.integral(t)))", "return -torch.expm1(-self.integral(t))", TEST_SDE),
@@ -52,9 +53,14 @@ SLIPS = [
     ("Euler–Maruyama: g for g²", "samplers/predictors.py", "- g**2 * model.score", "- g * model.score", PREDICTORS),
     ("reverse diffusion: a for 2 - a", "samplers/predictors.py", "return (2 - a) * x + v * score", "return a * x + v * score", PREDICTORS),
     ("ancestral: ratio for its square", "samplers/predictors.py", "mean = a * ratio**2 * x", "mean = a * ratio * x", PREDICTORS),
-    ("ancestral: the forward variance", "samplers/predictors.py", "return mean + torch.sqrt(v) * ratio * draw", "return mean + torch.sqrt(v) * draw", PREDICTORS),
-    ("DDIM: alpha at the wrong time", "samplers/predictors.py", "(sde.alpha(s) - sde.alpha(t) * ratio)", "(sde.alpha(t) - sde.alpha(t) * ratio)", PREDICTORS),
-    ("Heun: the correction's sign", "samplers/predictors.py", "(first - model.noise(euler, s))", "(model.noise(euler, s) - first)", PREDICTORS),
+    ("ancestral: the forward variance", "samplers/predictors.py", "torch.sqrt(v) * (ratio if", "torch.sqrt(v) * (1.0 if", PREDICTORS),
+    ("DDIM: alpha at the wrong time", "samplers/predictors.py", "y = sde.alpha(s) * denoised", "y = sde.alpha(t) * denoised", PREDICTORS),
+    ("exponential: the polynomial's nodes in log-SNR, lambda elsewhere", "samplers/exponential.py", "return 0.5 * float(self.sde.logsnr(t))", "return float(self.sde.logsnr(t))", EXPONENTIAL),
+    ("exponential: k = 1 with noise", "samplers/exponential.py", "1 + self.tau**2", "1.0", EXPONENTIAL),
+    ("exponential: one value too few", "samplers/exponential.py", "del past[:-most]", "del past[: 1 - most]", EXPONENTIAL),
+    ("2S: independent noise in both halves", "samplers/exponential.py", "integrator.step(early, middle, s, [])", "early", EXPONENTIAL),
+    ("UniPC: the correction's sign", "samplers/exponential.py", "change + (new - old) * value", "change + (old - new) * value", EXPONENTIAL),
+    ("Heun: the correction's sign", "samplers/heun.py", "(first - model.noise(euler, s))", "(model.noise(euler, s) - first)", PREDICTORS),
     ("Langevin: sqrt(delta) for sqrt(2 delta)", "samplers/correctors.py", "torch.sqrt(2 * delta) * z", "torch.sqrt(delta) * z", CORRECTORS),
     ("Langevin: snr not squared", "samplers/correctors.py", "2 * (self.snr * length) ** 2", "2 * self.snr * length**2", CORRECTORS),
     ("replacement: known part at t, not s", "samplers/base.py", "self.sampler.step(model, x, t, s, noise, past), s, noise)", "self.sampler.step(model, x, t, s, noise, past), t, noise)", "guidance"),

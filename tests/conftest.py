@@ -1,5 +1,12 @@
-"""Shapes and types in signatures are checked in every test."""
+"""Shapes and types in signatures are checked in every test that does not ask for them not to be."""
 
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
-install_import_hook("scorefield", "typecheck.check")
+jaxtyping.install_import_hook("scorefield", "typecheck.check")
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signatures are not checked, as in normal use, so that the library's own errors are seen."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.samplers import Sampler
-from scorefield.score import ScoreModel
-from scorefield.shapes import Instant
+from scorefield.ode import solve
+from scorefield.samplers import Past, Sampler
+from scorefield.score import Denoiser, ScoreModel
+from scorefield.shapes import Data, Instant, expand
 from scorefield.times import Grid
 
 
@@ -85,3 +86,39 @@ def law_error(sampler: Sampler, model: ExactModel, times: Grid) -> float:
     return float(
         (mean - exact.mean.flatten()).norm() + (covariance - exact.covariance).norm() / exact.covariance.norm()
     )
+
+
+def flow_between(model: Denoiser, x: Data, t: Instant, s: Instant, tol: float = 1e-12) -> Data:
+    """x at time t carried to time s by the probability flow, for any model of a linear SDE with alpha > 0 at both.
+
+    In y = x/alpha and r = sigma/alpha the flow is dy = eps dr, which shares nothing with the samplers' own variables.
+
+    >>> from scorefield.sde import VP
+    >>> model = ExactModel(VP(), GaussianMixture(torch.zeros(1, 1), variances=torch.ones(1, 1)))
+    >>> x = flow_between(model, torch.ones(1, 1), torch.tensor(0.9), torch.tensor(0.1), tol=1e-5)  # N(0, 1) at all t
+    >>> round(float(x), 3)
+    1.0
+    """
+    sde = model.sde
+
+    def slope(r: Tensor, y: Data) -> tuple[Data, Tensor]:
+        time = sde.time(-2 * torch.log(r))
+        return model.noise(expand(sde.alpha(time), y) * y, time), y.new_empty(len(y), 0)
+
+    start, end = (float(sde.sigma(u) / sde.alpha(u)) for u in (t, s))
+    return sde.alpha(s) * solve(slope, x / sde.alpha(t), start, end, tol=tol)[0]
+
+
+def flow_error(
+    sampler: Sampler, model: Denoiser, x: Data, times: Grid, *, past: Past | None = None, exact: Data | None = None
+) -> float:
+    """The rms error at the end of `times` of a deterministic sampler that starts from `x` at times[0].
+
+    With `past`, what the model has said at earlier times, a multistep sampler starts as if it had come from there.
+    `exact` is where the flow goes, if that is known already.
+    """
+    noise, y, known = Noise(0, range(len(x))), x, list(past or ())
+    for t, s in pairwise(times):
+        y = sampler.step(model, y, t, s, noise, known)
+    exact = flow_between(model, x, times[0], times[-1]) if exact is None else exact
+    return float((y - exact).square().mean().sqrt())

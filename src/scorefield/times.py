@@ -37,22 +37,70 @@ def logsnr(sde: LinearSDE, steps: int, end: float | None = None) -> Grid:
     """
     _check(steps)
     last = sde.t_sample if end is None else end
-    if steps > 1 and torch.isinf(sde.logsnr(torch.tensor(sde.T, dtype=torch.float64))):
-        return torch.cat([torch.tensor([sde.T], dtype=torch.float64), _equal(sde, 0.999 * sde.T, last, steps - 1)])
-    return _equal(sde, sde.T, last, steps)
+    return _from_finite(sde, steps, lambda first, steps: between(sde, first, _double(last), steps))
 
 
-def _equal(sde: LinearSDE, first: float, last: float, steps: int) -> Grid:
-    ends = torch.tensor([first, last], dtype=torch.float64)
-    if steps == 1:
-        return ends
-    high, low = sde.logsnr(ends).tolist()
-    inner = sde.time(torch.linspace(high, low, steps + 1, dtype=torch.float64)[1:-1])
-    return torch.cat([ends[:1], inner, ends[1:]])
+def quadratic(sde: SDE, steps: int, end: float | None = None) -> Grid:
+    """Equal steps of the square root of time (Song, Meng & Ermon 2021, app. D.2).
+
+    >>> from scorefield.sde import VP
+    >>> quadratic(VP(), 2, end=0.25)
+    tensor([1.0000, 0.5625, 0.2500], dtype=torch.float64)
+    """
+    _check(steps)
+    last = sde.t_sample if end is None else end
+    return _pinned(torch.linspace(sde.T**0.5, last**0.5, steps + 1, dtype=torch.float64) ** 2, sde.T, last)
 
 
-GridName = Literal["uniform", "logsnr"]
-GRIDS: dict[GridName, Callable[[Any, int], Grid]] = {"uniform": uniform, "logsnr": logsnr}
+def edm(sde: LinearSDE, steps: int, end: float | None = None, rho: float = 7.0) -> Grid:
+    """Equal steps of (sigma/alpha)^(1/rho) (Karras et al. 2022, eq. 5), from T as in `logsnr`.
+
+    >>> from scorefield.sde import EDM
+    >>> edm(EDM(), 2)
+    tensor([8.0000e+01, 2.5152e+00, 2.0000e-03], dtype=torch.float64)
+    """
+    _check(steps)
+    last = _double(sde.t_sample if end is None else end)
+
+    def grid(first: Tensor, steps: int) -> Grid:
+        high, low = torch.exp(-0.5 / rho * sde.logsnr(torch.stack([first, last])))
+        line = torch.linspace(float(high), float(low), steps + 1, dtype=torch.float64)
+        return _pinned(sde.time(-2 * rho * torch.log(line)), float(first), float(last))
+
+    return _from_finite(sde, steps, grid)
+
+
+def between(sde: LinearSDE, first: Tensor, last: Tensor, steps: int) -> Grid:
+    """Equal steps of log-SNR between two times."""
+    low, high = sde.logsnr(torch.stack([first, last]))
+    line = torch.linspace(float(low), float(high), steps + 1, dtype=torch.float64)
+    return _pinned(sde.time(line), float(first), float(last))
+
+
+def _from_finite(sde: LinearSDE, steps: int, grid: Callable[[Tensor, int], Grid]) -> Grid:
+    """A grid from T, or where nothing can be said of T, T and a grid of a step less from 0.999 T."""
+    if steps > 1 and torch.isinf(sde.logsnr(_double(sde.T))):
+        return torch.cat([_double(sde.T)[None], grid(_double(0.999 * sde.T), steps - 1)])
+    return grid(_double(sde.T), steps)
+
+
+def _pinned(times: Grid, first: float, last: float) -> Grid:
+    """Times whose ends are exact."""
+    times[0], times[-1] = first, last
+    return times
+
+
+def _double(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+GridName = Literal["uniform", "quadratic", "logsnr", "edm"]
+GRIDS: dict[GridName, Callable[[Any, int], Grid]] = {
+    "uniform": uniform,
+    "quadratic": quadratic,
+    "logsnr": logsnr,
+    "edm": edm,
+}
 
 
 def _check(steps: int) -> None:

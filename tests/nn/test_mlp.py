@@ -1,4 +1,3 @@
-import jaxtyping
 import pytest
 import torch
 
@@ -96,8 +95,7 @@ def test_it_learns_the_denoiser_of_two_points() -> None:
         assert (found - torch.tanh(x / sigma**2)).square().mean().sqrt() < 0.15
 
 
-def test_errors(monkeypatch) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_errors(unchecked) -> None:
     with pytest.raises(ValueError, match=r"samples have the shape \(3,\), the network takes \(2,\)"):
         MLP((2,))(torch.zeros(5, 3), torch.zeros(5))
     with pytest.raises(ValueError, match="c has the shape"):

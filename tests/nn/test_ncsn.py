@@ -1,4 +1,3 @@
-import jaxtyping
 import pytest
 import torch
 from parity import parity_arrays, parity_config, parity_folders
@@ -14,12 +13,6 @@ STAGES = {"ncsnv2_64": 4, "ncsnv2_128": 5, "ncsnv2_256": 6}
 SMALL = [lambda: NCSN(1, levels=5, channels=4), *(lambda s=s: NCSNv2(1, channels=4, stages=s) for s in (4, 5, 6))]
 NAMES = ["ncsn", *STAGES]
 RECORDED = [folder for folder in parity_folders() if parity_config(folder)["model.name"] in NAMES]
-
-
-@pytest.fixture
-def unchecked(monkeypatch) -> None:
-    """Signatures are not checked, as in normal use, so that the library's own errors are seen."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(params=SMALL, ids=NAMES)

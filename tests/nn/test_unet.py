@@ -1,4 +1,3 @@
-import jaxtyping
 import pytest
 import torch
 from parity import parity_arrays, parity_config, parity_folders
@@ -22,12 +21,6 @@ VARIANTS = [
     {"progressive": "residual", "progressive_input": "residual", "rescale": False},
     {"progressive": "residual", "resample": "fir", "nonlinearity": "elu", "classes": 3},
 ]
-
-
-@pytest.fixture
-def unchecked(monkeypatch) -> None:
-    """Signatures are not checked, as in normal use, so that the library's own errors are seen."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def randomized(network: nn.Module) -> nn.Module:

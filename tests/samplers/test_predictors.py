@@ -9,12 +9,12 @@ from oracles import FIVE, Diagonal, correlated, double, middle, mixture, name
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.samplers import Ancestral, EulerMaruyama, Heun, ReverseDiffusion, run
+from scorefield.samplers import DDIM, Ancestral, EulerMaruyama, Heun, ReverseDiffusion, run
 from scorefield.score import ScoreFunction
-from scorefield.sde import DDPM, SMLD, VE, VP, Cosine, RectifiedFlow
+from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, RectifiedFlow
 from scorefield.space import DataSpace
 from scorefield.testing import law_error, propagate
-from scorefield.times import logsnr, uniform
+from scorefield.times import edm, logsnr, quadratic, uniform
 
 PREDICTORS = [
     (EulerMaruyama(), 1),
@@ -22,7 +22,10 @@ PREDICTORS = [
     (ReverseDiffusion(), 1),
     (ReverseDiffusion(probability_flow=True), 1),
     (Ancestral(), 1),
-    (Ancestral(probability_flow=True), 1),
+    (Ancestral(variance="forward"), 1),
+    (DDIM(), 1),
+    (DDIM(eta=0.5), 1),
+    (DDIM(eta=1.0), 1),
     (Heun(), 2),
 ]
 
@@ -70,6 +73,9 @@ def test_published_updates_of_the_chains():
         mean, variance = moments(Ancestral(), model, x, t, s)
         torch.testing.assert_close(mean, (x[0] + step) / a, rtol=1e-11, atol=1e-12)
         torch.testing.assert_close(variance, (v * sde.sigma(s) ** 2 / sde.sigma(t) ** 2).expand(3), rtol=1e-11, atol=0)
+        mean, variance = moments(Ancestral("forward"), model, x, t, s)
+        torch.testing.assert_close(mean, (x[0] + step) / a, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(variance, v.expand(3), rtol=1e-11, atol=0)
         mean, variance = moments(ReverseDiffusion(), model, x, t, s)
         torch.testing.assert_close(mean, (2 - a) * x[0] + step, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(variance, v.expand(3), rtol=1e-12, atol=0)
@@ -162,7 +168,7 @@ def test_predictors_say_when_they_need_a_linear_sde():
 
 @pytest.mark.parametrize("sde", [VE(), VP(), RectifiedFlow()], ids=name)
 def test_grids(sde):
-    for grid in (uniform, logsnr):
+    for grid in (uniform, quadratic, logsnr, edm):
         times = grid(sde, 10)
         assert len(times) == 11
         assert float(times[0]) == sde.T
@@ -172,3 +178,14 @@ def test_grids(sde):
             grid(sde, 0)
     steps = sde.logsnr(logsnr(sde, 10)).diff()[1:]
     torch.testing.assert_close(steps, steps[:1].expand(9), rtol=1e-6, atol=0)
+    ratios = torch.exp(-0.5 * sde.logsnr(edm(sde, 10)))[1:] ** (1 / 7)
+    torch.testing.assert_close(ratios.diff(), ratios.diff()[:1].expand(9), rtol=1e-6, atol=0)
+    roots = quadratic(sde, 10).sqrt().diff()
+    torch.testing.assert_close(roots, roots[:1].expand(10), rtol=1e-6, atol=0)
+
+
+def test_the_grid_of_karras_et_al():
+    """Their eq. 5 for sigma from 80 to 0.002 in 18 levels, without the last 0."""
+    i = torch.arange(18, dtype=torch.float64)
+    expected = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    torch.testing.assert_close(edm(EDM(), 17), expected, rtol=1e-10, atol=0)

@@ -6,13 +6,18 @@ from scorefield.cli.options import CorrectorName, PredictorName
 from scorefield.flow import ProbabilityFlow
 from scorefield.recipes.build import RecipeModel, build_sampler
 from scorefield.samplers import (
+    DDIM,
+    DEIS,
     Ancestral,
+    DPMSolver,
+    DPMSolverSinglestep,
     EulerMaruyama,
     Heun,
     Langevin,
     PredictorCorrector,
     ReverseDiffusion,
     Sampler,
+    UniPC,
 )
 from scorefield.score import ScoreModel
 from scorefield.times import GridName
@@ -22,6 +27,13 @@ _PREDICTORS: dict[str, Callable[[], Sampler]] = {
     "reverse-diffusion": ReverseDiffusion,
     "euler-maruyama": EulerMaruyama,
     "heun": Heun,
+    "ddim": DDIM,
+    "dpm2m": DPMSolver,
+    "dpm2m-sde": lambda: DPMSolver(tau=1.0),
+    "dpm2s": DPMSolverSinglestep,
+    "dpm3m": lambda: DPMSolver(order=3),
+    "unipc": UniPC,
+    "deis": DEIS,
     "pc": ReverseDiffusion,
 }
 

@@ -5,10 +5,23 @@ from typing import Annotated, Literal
 import typer
 
 Split = Literal["train", "test"]
-SamplerName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc", "ode", "recipe"]
-PredictorName = Literal["ancestral", "reverse-diffusion", "euler-maruyama", "heun", "pc"]
+PredictorName = Literal[
+    "ancestral",
+    "ddim",
+    "reverse-diffusion",
+    "euler-maruyama",
+    "heun",
+    "dpm2m",
+    "dpm2m-sde",
+    "dpm2s",
+    "dpm3m",
+    "unipc",
+    "deis",
+    "pc",
+]
+SamplerName = Literal[PredictorName, "ode", "recipe"]
 CorrectorName = Literal["none", "langevin"]
-GridName = Literal["logsnr", "uniform"]
+GridName = Literal["logsnr", "uniform", "quadratic", "edm"]
 PrecisionName = Literal["fp32", "bf16"]
 
 ModelArgument = Annotated[
@@ -70,5 +83,8 @@ SnrOption = Annotated[
     typer.Option("--snr", help="The signal-to-noise ratio of Langevin correction.", show_default="0.16"),
 ]
 GridOption = Annotated[
-    GridName | None, typer.Option("--grid", help="Steps that are equal in log-SNR, or in time.", show_default="logsnr")
+    GridName | None,
+    typer.Option(
+        "--grid", help="Steps that are equal in log-SNR, time, root of time, or as in EDM.", show_default="logsnr"
+    ),
 ]

@@ -1,7 +1,7 @@
 """From a recipe to a model."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import nn
@@ -13,6 +13,7 @@ from scorefield.recipes.hub import push
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
 from scorefield.samplers import (
+    DDIM,
     Ancestral,
     CorrectorOnly,
     EulerMaruyama,
@@ -24,7 +25,7 @@ from scorefield.samplers import (
 from scorefield.score import PARAMETERIZATIONS, Parameterization
 from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
 from scorefield.space import DataSpace
-from scorefield.times import Grid, logsnr, uniform
+from scorefield.times import GRIDS, Grid
 
 SDES: dict[str, type[LinearSDE]] = {
     "vp": VP,
@@ -95,12 +96,13 @@ def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
     """The sampler and the time grid that the recipe's sampling section names. RecipeError where it names none."""
     sampling = recipe.sampling
     rules: dict[str, Literal["norm", "sigma"]] = {"langevin": "norm", "annealed_langevin": "sigma"}
-    predictors: dict[str, type[EulerMaruyama | ReverseDiffusion | Ancestral]] = {
-        "euler_maruyama": EulerMaruyama,
-        "reverse_diffusion": ReverseDiffusion,
-        "ancestral": Ancestral,
+    flow = sampling.probability_flow
+    predictors: dict[str, Callable[[], Sampler]] = {
+        "euler_maruyama": lambda: EulerMaruyama(flow),
+        "reverse_diffusion": lambda: ReverseDiffusion(flow),
+        "ancestral": DDIM if flow else Ancestral,
     }
-    times = (uniform if sampling.grid == "uniform" else logsnr)(sde, sampling.steps)
+    times = GRIDS[sampling.grid](sde, sampling.steps)
     if sampling.predictor == "none":
         if sampling.corrector == "none":
             raise RecipeError("sampling.predictor and sampling.corrector are both none: x would stay noise; name one")
@@ -110,7 +112,7 @@ def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
                 "alone sample where it does not (smld, ve, edm); name a predictor"
             )
         return CorrectorOnly(Langevin(sampling.snr, sampling.corrector_steps, rules[sampling.corrector])), times
-    predictor = predictors[sampling.predictor](probability_flow=sampling.probability_flow)
+    predictor = predictors[sampling.predictor]()
     if sampling.corrector == "none":
         return predictor, times
     corrector = Langevin(sampling.snr, sampling.corrector_steps, rules[sampling.corrector])

@@ -255,7 +255,7 @@ class Sampling(Section):
     snr: Annotated[float, Field(gt=0, lt=1)] = 0.16
     corrector_steps: PositiveInt = 1
     steps: PositiveInt = 1000
-    grid: Literal["uniform", "logsnr"] = "uniform"
+    grid: Literal["uniform", "quadratic", "logsnr", "edm"] = "uniform"
     probability_flow: bool = False
     denoise: bool = True
 

@@ -1,19 +1,28 @@
 """Samplers on fixed time grids."""
 
-from scorefield.samplers.base import Progress, Sampler, run
+from scorefield.samplers.base import Past, Progress, Sampler, run
 from scorefield.samplers.correctors import Corrector, CorrectorOnly, Langevin, PredictorCorrector
-from scorefield.samplers.predictors import Ancestral, EulerMaruyama, Heun, ReverseDiffusion
+from scorefield.samplers.exponential import DEIS, DPMSolver, DPMSolverSinglestep, UniPC
+from scorefield.samplers.heun import Heun, Restart
+from scorefield.samplers.predictors import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 
 __all__ = [
+    "DDIM",
+    "DEIS",
     "Ancestral",
     "Corrector",
     "CorrectorOnly",
+    "DPMSolver",
+    "DPMSolverSinglestep",
     "EulerMaruyama",
     "Heun",
     "Langevin",
+    "Past",
     "PredictorCorrector",
     "Progress",
+    "Restart",
     "ReverseDiffusion",
     "Sampler",
+    "UniPC",
     "run",
 ]

@@ -10,12 +10,15 @@ noise and with half the score it is the probability-flow ODE (eq. 13). With a, v
                          (Ho et al. 2020, eq. 6 and 7, for any linear SDE)
 
 The ancestral step needs no score and divides neither by alpha_t nor by a: it can start where alpha = 0 and land on
-sigma = 0. Its deterministic form is DDIM (Song, Meng & Ermon 2021), x_s = (sigma_s/sigma_t) x + (alpha_s - alpha_t
-sigma_s/sigma_t) D. All are of weak order 1. Where alpha_t = 0 the others have no reverse step, and take the ancestral
-one.
+sigma = 0. Between it and its deterministic form lies DDIM (Song, Meng & Ermon 2021), with w the posterior's variance,
+
+    DDIM                 x_s = alpha_s D + sqrt(sigma_s² - eta² w) eps + eta sqrt(w) z
+
+All are of weak order 1. Where alpha_t = 0 the others have no reverse step, and take this one.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -34,7 +37,7 @@ class EulerMaruyama(Sampler):
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         if isinstance(model, Denoiser) and not model.sde.alpha(t) > 0:
-            return Ancestral(self.probability_flow).step(model, x, t, s, noise, past)
+            return DDIM(eta=0.0 if self.probability_flow else 1.0).step(model, x, t, s, noise, past)
         if self.probability_flow:
             return x - (t - s) * model.velocity(x, t)
         g = expand(model.sde.diffusion(t), x)
@@ -52,7 +55,7 @@ class ReverseDiffusion(Sampler):
         """x at time t to x at time s < t."""
         a, v = denoiser(model, self).sde.transition(s, t)
         if not a > 0:
-            return Ancestral(self.probability_flow).step(model, x, t, s, noise, past)
+            return DDIM(eta=0.0 if self.probability_flow else 1.0).step(model, x, t, s, noise, past)
         score = model.score(x, t)
         if self.probability_flow:
             return (2 - a) * x + 0.5 * v * score
@@ -61,37 +64,47 @@ class ReverseDiffusion(Sampler):
 
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """The exact posterior of x_s given x_t and the denoised x_0; DDIM on the flow."""
+    """The exact posterior of x_s given x_t and the denoised x_0.
 
-    probability_flow: bool = False
+    Its variance is the "posterior" one, or the larger one of the "forward" kernel, which is Ho et al.'s (2020)
+    sigma_t² = beta_t, and the one that the published DDPM sampler draws; a step to sigma_s = 0 draws nothing.
+    """
+
+    variance: Literal["posterior", "forward"] = "posterior"
+
+    def __post_init__(self) -> None:
+        if self.variance not in ("posterior", "forward"):
+            raise ValueError(f"Ancestral with variance {self.variance!r}, expected 'posterior' or 'forward'")
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
         """x at time t to x at time s < t."""
         sde = denoiser(model, self).sde
         denoised, ratio = model.denoise(x, t), sde.sigma(s) / sde.sigma(t)
-        if self.probability_flow:
-            return ratio * x + (sde.alpha(s) - sde.alpha(t) * ratio) * denoised
         a, v = sde.transition(s, t)
         share = v / sde.sigma(t) ** 2
         mean = a * ratio**2 * x + sde.alpha(s) * share * denoised
-        return mean + torch.sqrt(v) * ratio * draw(noise, x)
+        spread = torch.sqrt(v) * (ratio if self.variance == "posterior" else torch.sign(ratio))
+        return mean + spread * draw(noise, x)
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
-    """Second order in the noise-to-signal ratio r = sigma/alpha, for the flow: two evaluations a step.
+class DDIM(Sampler):
+    """Denoising diffusion implicit models for any linear SDE (Song, Meng & Ermon 2021, eq. 12 and 16).
 
-    With y = x/alpha the flow is dy = eps dr; the step is the trapezoid (Karras et al. 2022, algorithm 1, for any linear
-    SDE). Where alpha_t = 0 the step is DDIM's, of first order.
+    `eta` multiplies the standard deviation of the noise: 0 is a step of the flow, 1 is the ancestral step.
     """
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM with eta {self.eta}, expected 0 (deterministic) to 1 (ancestral)")
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
         sde = model.sde
-        if not sde.alpha(t) > 0:
-            return Ancestral(probability_flow=True).step(model, x, t, s, noise, past)
-        denoised, first = model.predict(x, t)
-        euler = sde.alpha(s) * denoised + sde.sigma(s) * first
-        span = sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s)
-        return euler + 0.5 * sde.alpha(s) * span * (first - model.noise(euler, s))
+        denoised, eps = model.predict(x, t)
+        fresh = -(self.eta**2) * torch.expm1(sde.logsnr(t) - sde.logsnr(s))
+        y = sde.alpha(s) * denoised + sde.sigma(s) * torch.sqrt(1 - fresh) * eps
+        return y + sde.sigma(s) * torch.sqrt(fresh) * draw(noise, x) if self.eta else y

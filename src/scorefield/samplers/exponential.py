@@ -1,0 +1,219 @@
+r"""Exponential integrators: the linear part of the flow is solved exactly, what the model says is a polynomial.
+
+Half the log-SNR, lambda = log(alpha/sigma), is the time in which the flow of every linear SDE looks the same. With D
+the denoised data and eps the noise, from t to s < t (Lu et al. 2022, DPM-Solver and DPM-Solver++),
+
+    x_s = sigma_s/sigma_t x_t + alpha_s int e^(lambda - lambda_s) D dlambda                          (1)
+    x_s = alpha_s/alpha_t x_t - sigma_s int e^(lambda_s - lambda) eps dlambda                        (2)
+
+over lambda_t to lambda_s = lambda_t + h; and with noise of strength tau (Xue et al. 2023, SA-Solver; tau = 1 is the
+reverse SDE, Lu et al. 2022, SDE-DPM-Solver++),
+
+    x_s = sigma_s/sigma_t e^(-tau² h) x_t + alpha_s int k e^(k (lambda - lambda_s)) D dlambda
+          + sigma_s sqrt(1 - e^(-2 tau² h)) z,      k = 1 + tau².                                    (3)
+
+D (or eps) is replaced by the polynomial in lambda through its values at t and at earlier times, D = sum_j l_j D_j with
+Lagrange's l_j, so that a step is a sum over these values with the coefficients int k e^(k (lambda - lambda_s)) l_j
+dlambda; (2) is k = -1. One rule of quadrature gives all of them, for any order, any grid and any SDE: DPM-Solver++ (2M,
+3M and their SDE versions), DEIS in log(sigma/alpha) (Zhang & Chen 2022) and UniPC (Zhao et al. 2023), whose corrector
+is the same sum with the value at the step's end among the D_j. The factor B(h) of UniPC cancels where these sums are
+computed exactly.
+
+With one value, the coefficient is 1 - e^(-k h): finite where alpha_t = 0 or sigma_s = 0, where h is infinite; such a
+step is of first order, and looks back at nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from scorefield.noise import Noise
+from scorefield.samplers.base import Past, Sampler, denoiser, draw
+from scorefield.samplers.predictors import DDIM
+from scorefield.score import ScoreModel
+from scorefield.sde import LinearSDE
+from scorefield.shapes import Data, Instant
+
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+
+
+def coefficients(start: float, end: float, nodes: Sequence[float], rate: float) -> list[float]:
+    """int rate e^(rate (lambda - end)) l_j(lambda) dlambda from `start` to `end`, for each of the `nodes`.
+
+    The last node is the nearest; nodes at infinity get 0, and where the interval is infinite so do all but the last.
+
+    >>> [round(c, 4) for c in coefficients(0.0, 1.0, [-1.0, 0.0], 1.0)]  # 2M of DPM-Solver++
+    [-0.3679, 1.0]
+    """
+    h = end - start
+    near = [j for j, node in enumerate(nodes) if math.isfinite(node)] if math.isfinite(h) else [len(nodes) - 1]
+    if near == [len(nodes) - 1]:
+        return [0.0] * near[0] + [-math.expm1(-rate * h)]
+    at = start + 0.5 * h * (_POINTS + 1)
+    kernel = 0.5 * h * _WEIGHTS * rate * np.exp(rate * (at - end))
+    found = [0.0] * len(nodes)
+    for j in near:
+        basis = np.prod([(at - nodes[i]) / (nodes[j] - nodes[i]) for i in near if i != j], axis=0)
+        found[j] = float(kernel @ basis)
+    return found
+
+
+@dataclass(frozen=True)
+class _Integrator:
+    """Steps of (1) and (3), or of (2) where `of_noise`."""
+
+    sde: LinearSDE
+    tau: float = 0.0
+    of_noise: bool = False
+
+    def half_logsnr(self, t: Instant) -> float:
+        """lambda of t."""
+        return 0.5 * float(self.sde.logsnr(t))
+
+    def sum(self, t: Instant, s: Instant, past: Past) -> list[float]:
+        """What multiplies each value of the past in the step from t to s."""
+        rate = -1.0 if self.of_noise else 1 + self.tau**2
+        scale = float(self.sde.sigma(s) if self.of_noise else self.sde.alpha(s))
+        nodes = [self.half_logsnr(time) for time, _ in past]
+        return [scale * c for c in coefficients(self.half_logsnr(t), self.half_logsnr(s), nodes, rate)]
+
+    def step(self, x: Data, t: Instant, s: Instant, past: Past) -> Data:
+        """x at time t to the mean of x at time s, by what the model has said."""
+        fade = math.exp(-(self.tau**2) * (self.half_logsnr(s) - self.half_logsnr(t))) if self.tau else 1.0
+        size = self.sde.alpha if self.of_noise else self.sde.sigma
+        y = fade * float(size(s) / size(t)) * x
+        for c, (_, said) in zip(self.sum(t, s, past), past, strict=True):
+            y = y + c * said
+        return y
+
+    def spread(self, t: Instant, s: Instant) -> float:
+        """The standard deviation of the noise of a step."""
+        h = self.half_logsnr(s) - self.half_logsnr(t)
+        return float(self.sde.sigma(s)) * math.sqrt(-math.expm1(-2 * self.tau**2 * h)) if self.tau else 0.0
+
+    def correction(self, t: Instant, said: Data, past: Past) -> Data | float:
+        """What the step that led to x at time t would have added, had it known what the model says there."""
+        before = past[-1][0]
+        if not math.isfinite(self.half_logsnr(before)):
+            return 0.0
+        *better, last = self.sum(before, t, [*past, (t, said)])
+        change: Data = last * said
+        for new, old, (_, value) in zip(better, self.sum(before, t, past), past, strict=True):
+            change = change + (new - old) * value
+        return change
+
+
+@dataclass(frozen=True)
+class DPMSolver(Sampler):
+    """DPM-Solver++ with the values of `order` times, one evaluation a step: 2M, 3M, with tau = 1 2M SDE.
+
+    A walk begins with a step of first order and adds an order with every step: order 3 is reached by walks that begin
+    with exact values, and between 2 and 3 otherwise. With noise (`tau` > 0) the weak order is 2 at most.
+    """
+
+    order: Literal[1, 2, 3] = 2
+    tau: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_order(self, self.order)
+        _check_tau(self, self.tau)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+        """x at time t to x at time s < t."""
+        model = denoiser(model, self)
+        integrator = _Integrator(model.sde, self.tau)
+        _remember(past, t, model.denoise(x, t), self.order)
+        y = integrator.step(x, t, s, past)
+        return y + integrator.spread(t, s) * draw(noise, x) if self.tau else y
+
+
+@dataclass(frozen=True)
+class DPMSolverSinglestep(Sampler):
+    """DPM-Solver++ (2S): order 2 with two evaluations a step, at t and in the middle of the step's lambda.
+
+    With `tau` > 0 the noise of both halves is one path's. Where alpha_t = 0 or sigma_s = 0 there is no middle, and the
+    step is of first order.
+    """
+
+    tau: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_tau(self, self.tau)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
+        """x at time t to x at time s < t."""
+        model = denoiser(model, self)
+        sde, integrator = model.sde, _Integrator(model.sde, self.tau)
+        first = [(t, model.denoise(x, t))]
+        if not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+            y = integrator.step(x, t, s, first)
+            return y + integrator.spread(t, s) * draw(noise, x) if self.tau else y
+        middle = sde.time(0.5 * (sde.logsnr(t) + sde.logsnr(s)))
+        half = integrator.step(x, t, middle, first)
+        if not self.tau:
+            return integrator.step(x, t, s, [(middle, model.denoise(half, middle))])
+        early, late = (integrator.spread(*span) * draw(noise, x) for span in ((t, middle), (middle, s)))
+        y = integrator.step(x, t, s, [(middle, model.denoise(half + early, middle))])
+        return y + integrator.step(early, middle, s, []) + late
+
+
+@dataclass(frozen=True)
+class UniPC(Sampler):
+    """UniPC: DPM-Solver++ of `order` times, and a correction of each step by the next one's evaluation, at no cost.
+
+    The correction raises the order by one, also that of a walk's first step. UniPC(3) has order 4 in walks that begin
+    with exact values, and 3 otherwise.
+    """
+
+    order: Literal[1, 2, 3] = 2
+
+    def __post_init__(self) -> None:
+        _check_order(self, self.order)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
+        """x at time t to x at time s < t."""
+        model = denoiser(model, self)
+        integrator, said = _Integrator(model.sde), model.denoise(x, t)
+        if past:
+            x = x + integrator.correction(t, said, past)
+        _remember(past, t, said, self.order)
+        return integrator.step(x, t, s, past)
+
+
+@dataclass(frozen=True)
+class DEIS(Sampler):
+    """DEIS with the values of the noise at `order` times, polynomials in log(sigma/alpha); one evaluation a step."""
+
+    order: Literal[1, 2, 3] = 3
+
+    def __post_init__(self) -> None:
+        _check_order(self, self.order)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+        """x at time t to x at time s < t; DDIM's step, which is the first-order one, where alpha_t = 0."""
+        model = denoiser(model, self)
+        integrator = _Integrator(model.sde, of_noise=True)
+        if not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+            return DDIM().step(model, x, t, s, noise, past)
+        _remember(past, t, model.noise(x, t), self.order)
+        return integrator.step(x, t, s, past)
+
+
+def _remember(past: Past, t: Instant, said: Data, most: int) -> None:
+    past.append((t, said))
+    del past[:-most]
+
+
+def _check_order(sampler: Sampler, order: int) -> None:
+    if order not in (1, 2, 3):
+        raise ValueError(f"{type(sampler).__name__} of order {order}, expected 1, 2 or 3")
+
+
+def _check_tau(sampler: Sampler, tau: float) -> None:
+    if not 0 <= tau < math.inf:
+        raise ValueError(
+            f"{type(sampler).__name__} with tau {tau}, expected 0 (the flow), 1 (the reverse SDE) or between"
+        )

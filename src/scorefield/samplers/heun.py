@@ -1,0 +1,105 @@
+"""Heun's method in the noise-to-signal ratio, with churn, and restarts (Karras et al. 2022; Xu et al. 2023).
+
+With r = sigma/alpha and y = x/alpha the flow of every linear SDE is dy = eps dr: what Karras et al. (2022) write for
+alpha = 1 holds for all. Noise that a sampler adds on its way repairs errors that it has made (their section 4).
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from scorefield.noise import Noise
+from scorefield.samplers.base import Adjust, Past, Sampler, denoiser, draw
+from scorefield.samplers.predictors import DDIM
+from scorefield.score import ScoreModel
+from scorefield.sde import LinearSDE
+from scorefield.shapes import Data, Instant
+from scorefield.times import between
+
+
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """The trapezoid in r, of second order with two evaluations a step (Karras et al. 2022, algorithms 1 and 2).
+
+    With `churn` = gamma > 0, a step that starts at an r from `lowest` to `highest` first goes back, by fresh noise of
+    standard deviation `noise_scale`, to (1 + gamma) r, but not beyond T. Karras et al.'s S_churn is gamma times the
+    number of steps, and gamma is at most sqrt(2) - 1. Where alpha_t = 0 the step is DDIM's, of first order.
+    """
+
+    churn: float = 0.0
+    lowest: float = 0.0
+    highest: float = math.inf
+    noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.churn <= math.sqrt(2) - 1 + 1e-9:
+            raise ValueError(f"Heun with churn {self.churn}, expected 0 to sqrt(2) - 1 = 0.414")
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+        """x at time t to x at time s < t."""
+        model = denoiser(model, self)
+        sde = model.sde
+        if not sde.alpha(t) > 0:
+            return DDIM().step(model, x, t, s, noise, past)
+        if self.churn and self.lowest <= _ratio(sde, t) <= self.highest:
+            later = _time(sde, (1 + self.churn) * _ratio(sde, t))
+            a, v = sde.transition(t, later)
+            x, t = a * x + self.noise_scale * torch.sqrt(v) * draw(noise, x), later
+        denoised, first = model.predict(x, t)
+        euler = sde.alpha(s) * denoised + sde.sigma(s) * first
+        return euler + 0.5 * sde.alpha(s) * (_ratio(sde, t) - _ratio(sde, s)) * (first - model.noise(euler, s))
+
+
+@dataclass(frozen=True)
+class Restart(Sampler):
+    """Any sampler that, having passed below r = `low`, goes back to r = `high` by the forward kernel, `times` times.
+
+    Each way down again takes `steps` steps, equal in log-SNR (Xu et al. 2023, algorithm 1).
+    """
+
+    sampler: Sampler
+    low: float = 0.1
+    high: float = 1.0
+    times: int = 1
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high or self.times < 1 or self.steps < 1:
+            raise ValueError(
+                f"Restart from {self.low} to {self.high}, {self.times} times in {self.steps} steps; expected "
+                "0 < low < high and at least 1 of both"
+            )
+
+    def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
+        """The sampler's own."""
+        return self.sampler.start(model, x, t, noise)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
+        """x at time t to x at time s < t, and as often as asked for back and down again."""
+        sde = denoiser(model, self).sde
+        x = self.sampler.step(model, x, t, s, noise, past)
+        if not _ratio(sde, s) <= self.low < _ratio(sde, t):
+            return x
+        top = _time(sde, self.high)
+        a, v = sde.transition(s, top)
+        for _ in range(self.times):
+            past.clear()
+            x = a * x + torch.sqrt(v) * draw(noise, x)
+            for here, there in pairwise(between(sde, top, s, self.steps)):
+                x = self.sampler.step(model, x, here, there, noise, past)
+        return x
+
+    def adjusted(self, adjust: Adjust) -> Sampler:
+        """Restarts of the adjusted sampler."""
+        return Restart(self.sampler.adjusted(adjust), self.low, self.high, self.times, self.steps)
+
+
+def _ratio(sde: LinearSDE, t: Instant) -> Instant:
+    return sde.sigma(t) / sde.alpha(t)
+
+
+def _time(sde: LinearSDE, ratio: Instant | float) -> Instant:
+    """The time of a noise-to-signal ratio, at most T."""
+    return sde.time(-2 * torch.log(torch.as_tensor(ratio, dtype=torch.float64))).clamp(max=sde.T)
