@@ -90,7 +90,17 @@ def test_a_pickle_of_edm_is_a_model_for_all_commands(cli, public):
     told = json.loads(cli("info", "edm.pkl", "--json").out)
     assert told["recipe"]["sde"]["name"] == "edm"
     assert told["folder"] == "edm.pkl"
+    assert list(told["recipe"]) == ["data", "sde", "model", "sampling"]
     assert told["parameters"] == sum(p.numel() for p in sf.load("edm.pkl", device="cpu").network.parameters())
+
+
+def test_a_training_that_is_not_known_is_not_shown(cli, public):
+    assert cli("convert", "edm.pkl", "ours").status == 0
+    for name in ("edm.pkl", "ours"):
+        rows = {line.split()[0]: line for line in cli("info", name).out.splitlines()}
+        assert rows["training"].split() == ["training", "unknown"]
+        assert "evaluation" not in rows
+    assert "training     steps" in cli("info", "grey").out
 
 
 @pytest.mark.parametrize("command", ["sample", "info", "encode"])

@@ -110,6 +110,7 @@ def test_a_revision_and_a_folder_of_diffusers(hub):
     assert hub.calls[-1][:3] == ("download", "google/ddpm", "v1.0")
     x, t = torch.randn(2, 3, 8, 8), torch.tensor(0.5)
     torch.testing.assert_close(loaded.score(x, t), model.score(x, t))
+    assert loaded.metadata == {"training": "unknown"}
 
 
 def test_without_a_network_the_cache_is_read(hub, monkeypatch):
@@ -182,6 +183,8 @@ def test_the_card_says_how_to_load_what_is_known_and_the_recipe():
     recipe = text.partition("```yaml\n")[2].partition("```")[0]
     assert parse_recipe(yaml.safe_load(recipe), "card") == model.recipe
     assert "## Training" not in model_card("org/dots", model.recipe, {})
+    recipe = model_card("org/dots", model.recipe, {"training": "unknown"}).partition("```yaml\n")[2].partition("```")[0]
+    assert list(yaml.safe_load(recipe)) == ["data", "sde", "model", "sampling"]
 
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch):

@@ -16,6 +16,7 @@ def info(model: ModelArgument, as_json: JsonOption = False) -> None:
     from scorefield.cli.result import tell
     from scorefield.cli.session import describe_model
     from scorefield.recipes.build import build
+    from scorefield.recipes.load import unknown_sections
 
     folder, recipe, metadata = describe_model(model)
     with torch.device("meta"):
@@ -23,7 +24,8 @@ def info(model: ModelArgument, as_json: JsonOption = False) -> None:
     table = Table(show_header=False, box=None, title=model, title_justify="left")
     table.add_row("folder", folder)
     table.add_row("parameters", f"{parameters:,}")
-    for section, values in recipe.model_dump(mode="json").items():
+    sections = recipe.model_dump(mode="json", exclude=unknown_sections(metadata))
+    for section, values in sections.items():
         table.add_row(section, ", ".join(f"{key} {value}" for key, value in values.items()))
     for name, value in metadata.items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
@@ -33,7 +35,7 @@ def info(model: ModelArgument, as_json: JsonOption = False) -> None:
         model=model,
         folder=folder,
         parameters=parameters,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=sections,
         metadata=metadata,
     )
 

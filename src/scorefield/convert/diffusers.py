@@ -63,7 +63,9 @@ def _read(root: Path) -> RecipeModel:
     unet = parse(UNet2D, content, str(place / "config.json"))
     recipe = recipe_of(unet, _scheduler(root, place), str(root))
     weights = _weights(place)
-    return model_with(recipe, lambda network: imported(weights, cast(UNet, network)), str(place))
+    model = model_with(recipe, lambda network: imported(weights, cast(UNet, network)), str(place))
+    model.metadata = {"training": "unknown"}
+    return model
 
 
 def write_diffusers(model: RecipeModel, folder: str | os.PathLike[str]) -> None:

@@ -49,13 +49,15 @@ def read_edm(path: str | Path, *, ema: bool = True) -> RecipeModel:
         outer = read_module(content["ema"], "ema")
         inner = outer.child("model")
         recipe = parse_recipe(_sections(outer, inner), "of the network")
-        return model_with(recipe, partial(_weights, inner.tensors(), recipe), "it")
+        model = model_with(recipe, partial(_weights, inner.tensors(), recipe), "it")
     except KeyError as error:
         raise ConversionError(f"{path}: the network does not say its {error}") from None
     except (ConversionError, RecipeError) as error:
         raise ConversionError(f"{path}: {error}") from None
     except DAMAGED as error:
         raise ConversionError(f"{path} is damaged, no network can be made of it: {reason(error)}") from None
+    model.metadata = {"training": "unknown"}
+    return model
 
 
 def _weights(tensors: Mapping[str, Tensor], recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from scorefield.recipes.load import to_yaml
+from scorefield.recipes.load import to_yaml, unknown_sections
 from scorefield.recipes.schema import Recipe
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ samples = sf.sample(model, 16, seed=0)
 {table}## Recipe
 
 ```yaml
-{to_yaml(recipe)}```
+{to_yaml(recipe, unknown_sections(metadata))}```
 """
 
 

@@ -78,13 +78,23 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError(f"recipe {where}: {_explain(error)}") from None
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """The recipe with every value, as YAML.
+def unknown_sections(metadata: Mapping[str, Any]) -> set[str]:
+    """The sections of a model's recipe that say nothing, those of a training of which its metadata say "unknown".
+
+    >>> unknown_sections({"steps": 3})
+    set()
+    """
+    return {"training", "evaluation"} if metadata.get("training") == "unknown" else set()
+
+
+def to_yaml(recipe: Recipe, leave_out: set[str] | None = None) -> str:
+    """The recipe with every value but those of sections to leave out, as YAML.
 
     >>> print(to_yaml(Recipe()).splitlines()[2])
       shape: [3, 32, 32]
     """
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    sections = recipe.model_dump(mode="json", exclude=leave_out)
+    return yaml.safe_dump(sections, sort_keys=False, default_flow_style=None, width=120)
 
 
 def _read(name: str | os.PathLike[str], above: tuple[str, ...]) -> dict[str, Any]:
