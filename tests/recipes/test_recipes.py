@@ -247,14 +247,35 @@ def test_bad_overrides_are_one_line_that_helps(override: str, expected: list[str
         ("data: {flip: !!bool maybe}", "not YAML"),
         ("base: nowhere", "no recipe nowhere"),
         ("base: bad.yaml", "its own base"),
+        ("base: ./../bad/bad.yaml", "its own base"),
     ],
 )
 def test_bad_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    monkeypatch.chdir(tmp_path / "bad")
     Path("bad.yaml").write_text(text)
     with pytest.raises(RecipeError, match=expected) as caught:
         load_recipe("bad.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_base_lies_beside_the_file_that_names_it_or_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sub/deep").mkdir(parents=True)
+    Path("base.yaml").write_text("training: {steps: 1}")
+    Path("only_here.yaml").write_text("training: {steps: 2}")
+    Path("sub/base.yaml").write_text("base: deep/base.yaml\ntraining: {batch_size: 4}")
+    Path("sub/deep/base.yaml").write_text("base: ../mnist.yaml")
+    Path("sub/mnist.yaml").write_text("base: mnist\ntraining: {steps: 3}")
+    for base, steps in (("base.yaml", 3), ("only_here.yaml", 2), (tmp_path / "base.yaml", 1)):
+        Path("sub/r.yaml").write_text(f"base: {base}")
+        assert load_recipe("sub/r.yaml").training.steps == steps
+        assert load_recipe(tmp_path / "sub" / "r.yaml").training.steps == steps
+
+
+def test_no_recipe_says_where_they_are_listed() -> None:
+    with pytest.raises(RecipeError, match=r"^no recipe nowhere: give a YAML file or a name that `scorefield recipes`"):
+        load_recipe("nowhere")
 
 
 def test_a_misspelt_preset_is_guessed() -> None:

@@ -1,7 +1,8 @@
 """Recipes by name or file, with dotted overrides.
 
 A file states what differs from the defaults, or from the recipe that its key `base` names; a list of names stacks them,
-later ones on top. `base/NAME` are parts of presets, which no list of recipes shows. An override is
+later ones on top. A base is a recipe's name, or a path from the file that names it or from the working directory.
+`base/NAME` are parts of presets, which no list of recipes shows. An override is
 `section.key=value` with a YAML value. Choosing another `sde.name` or `model.network` starts that section afresh.
 """
 
@@ -112,8 +113,14 @@ def _read(name: str | os.PathLike[str], above: tuple[str, ...]) -> dict[str, Any
     bases = tree.pop("base", [])
     below: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        below = _merge(below, _read(str(base), (*above, where)))
+        below = _merge(below, _read(_beside(str(base), where), (*above, where)))
     return _merge(below, tree)
+
+
+def _beside(base: str, where: str) -> str:
+    """A base as a path from the recipe that names it if it is there, and neither a preset nor a part of presets."""
+    path = Path(os.path.normpath(Path(where).parent / base))
+    return str(path) if path.exists() and base not in preset_names() and not base.startswith(_PARTS) else base
 
 
 def _text(name: str | os.PathLike[str]) -> tuple[str, str]:
@@ -127,9 +134,9 @@ def _text(name: str | os.PathLike[str]) -> tuple[str, str]:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
     if not path.is_file():
-        close = difflib.get_close_matches(str(name), presets, 1, 0.5)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"no recipe {name}: {hint}give a YAML file or one of {', '.join(presets)}")
+        close = difflib.get_close_matches(str(name), presets, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise RecipeError(f"no recipe {name}: {hint}give a YAML file or a name that `scorefield recipes` lists")
     try:
         return path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError:
