@@ -73,9 +73,11 @@ def load(
     if model not in bundled_models() and is_public(model):
         public = load_public(model, recipe=recipe, config=config, ema=ema)
         return public.to(device).prepare(precision, compiled=compiled)
-    if recipe is not None or config is not None or not ema:
+    ours = model in bundled_models() or Path(model).exists()
+    if ours and (recipe is not None or config is not None or not ema):
         given = "recipe" if recipe is not None else "config" if config is not None else "ema=False"
-        raise ValueError(f"{model} is no public checkpoint, and {given} was given; leave it out or check the path")
+        it = "it" if ema else "it (--raw)"
+        raise ValueError(f"{model} is no public checkpoint, and {given} was given; leave {it} out or check the path")
     return load_model(model, device=device).prepare(precision, compiled=compiled)
 
 

@@ -158,6 +158,14 @@ def test_missing_left_over_and_misshaped_weights_are_named(tmp_path: Path) -> No
     fails(tmp_path, "missing: linear_in.weight", "left over: stray", "linear_in.bias (7,)", "(8,)")
 
 
+def test_a_training_that_has_snapshots_only_is_no_folder_of_the_hub(tmp_path: Path) -> None:
+    for number in range(2):
+        save_model(small_model(), tmp_path / "run" / "snapshots" / f"{number}")
+    with pytest.raises(CheckpointError, match=r"no model .*run: it has no weights\.safetensors"):
+        sf.load(tmp_path / "run", device="cpu")
+    assert sf.load(tmp_path / "run" / "snapshots" / "1", device="cpu").space.shape == (3,)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_truncated_weights(tmp_path: Path, keep: int) -> None:
     save_model(small_model(), tmp_path)

@@ -23,6 +23,7 @@ from scorefield.convert.diffusers_names import exported, group_counts, imported
 from scorefield.convert.diffusers_recipe import recipe_of
 from scorefield.convert.diffusers_schema import SCHEDULERS, Process, UNet2D, parse, read_json
 from scorefield.convert.model import model_with
+from scorefield.convert.public import is_in_cache
 from scorefield.convert.reference_file import DAMAGED, is_state, load_tensors, reason
 from scorefield.convert.weights import ConversionError
 from scorefield.data import atomic_folder
@@ -92,9 +93,9 @@ def write_diffusers(model: RecipeModel, folder: str | os.PathLike[str]) -> None:
 
 def _snapshot(path: Path) -> Path:
     """The folder with the files: of a repository in the hub's cache, the commit that was downloaded last as `main`."""
-    snapshots = path / "snapshots"
-    if not snapshots.is_dir():
+    if not is_in_cache(path):
         return path
+    snapshots = path / "snapshots"
     commits = [folder for folder in snapshots.iterdir() if folder.is_dir()]
     head = path / "refs" / "main"
     if head.is_file():

@@ -41,7 +41,9 @@ def read_edm(path: str | Path, *, ema: bool = True) -> RecipeModel:
             SongUNet in one of the three preconditionings.
     """
     if not ema:
-        raise ConversionError(f"{path} has averaged weights only, and raw ones were asked for; leave out ema=False")
+        raise ConversionError(
+            f"{path} has averaged weights only, and raw ones were asked for; leave out ema=False (--raw)"
+        )
     content = parse(Path(path).read_bytes(), str(path))
     if not isinstance(content, dict) or "ema" not in content:
         raise ConversionError(f"{path} has no entry 'ema'; expected a network pickle of EDM")

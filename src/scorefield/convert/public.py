@@ -23,8 +23,8 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The beginnings of a file of `torch.save`, of any pickle, and of one that `torch.save` wrote before PyTorch 1.6."""
 
-_DIFFUSERS = ("model_index.json", "config.json", "unet/config.json", "snapshots")
-"""What a folder of diffusers, or its place in the hub's cache, may hold."""
+_DIFFUSERS = ("model_index.json", "config.json", "unet/config.json")
+"""What a folder of diffusers may hold."""
 
 
 def is_public(path: str | os.PathLike[str]) -> bool:
@@ -35,8 +35,15 @@ def is_public(path: str | os.PathLike[str]) -> bool:
     """
     place = Path(path)
     return place.is_file() or (
-        any((place / name).exists() for name in _DIFFUSERS) and not (place / "weights.safetensors").is_file()
+        (any((place / name).exists() for name in _DIFFUSERS) or is_in_cache(place))
+        and not (place / "weights.safetensors").is_file()
     )
+
+
+def is_in_cache(place: Path) -> bool:
+    """Whether a folder is a repository in the hub's cache; that of a training has snapshots as well."""
+    known = place.name.startswith("models--") or (place / "refs").is_dir()
+    return known and (place / "snapshots").is_dir()
 
 
 def load_public(
@@ -68,7 +75,9 @@ def load_public(
         from scorefield.convert.diffusers import read_diffusers
 
         if not ema:
-            raise ConversionError(f"{path} has one kind of weights, and raw ones were asked for; leave out ema=False")
+            raise ConversionError(
+                f"{path} has one kind of weights, and raw ones were asked for; leave out ema=False (--raw)"
+            )
         return read_diffusers(place)
     from scorefield.convert.edm import read_edm
 

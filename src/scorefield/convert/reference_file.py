@@ -63,13 +63,13 @@ def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
     if not isinstance(shadow, list) or len(shadow) != len(trainable):
         found = f"{len(shadow)} averaged weights" if isinstance(shadow, list) else "no averaged weights"
         raise ConversionError(
-            f"{path} has {found} for {len(trainable)} trainable ones; read the raw weights with ema=False"
+            f"{path} has {found} for {len(trainable)} trainable ones; read the raw weights with ema=False (--raw)"
         )
     pairs = list(zip(trainable, shadow, strict=True))
     misfits = [name for name, value in pairs if not torch.is_tensor(value) or value.shape != state[name].shape]
     if misfits:
         raise ConversionError(
-            f"{path}: averaged weights of another shape for {listed(misfits)}; read the raw ones with ema=False"
+            f"{path}: averaged weights of another shape for {listed(misfits)}; read the raw ones with ema=False (--raw)"
         )
     return {**state, **dict(pairs)}
 
