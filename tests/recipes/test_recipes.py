@@ -211,6 +211,8 @@ def test_a_recipe_is_frozen() -> None:
         ("data.crop=0", ["data.crop = 0: input should be greater than 0, or", "'square'"]),
         ("data.crop=circle", ["data.crop = 'circle'", "integer", "'square'"]),
         ("model.blocks=[1,0]", ["model.blocks = [1, 0]", "integer", "greater than 0"]),
+        ("model.blocks=9223372036854775808", ["model.blocks", "less than or equal to 1000"]),
+        ("sde.steps=100000000000", ["sde.steps"]),
         ("data.resize=lanczos", ["data.resize = 'lanczos'", "'box', 'bilinear'"]),
         ("sampling.corrector=ald", ["sampling.corrector = 'ald'", "'annealed_langevin'"]),
         ("evaluation.snapshots=[3]", ["evaluation.snapshots"]),

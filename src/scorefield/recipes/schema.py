@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(gt=0, le=1000)]
+"""Of what is built one by one."""
+Rows = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Of a table."""
 
 
 class Section(BaseModel):
@@ -99,7 +103,7 @@ class DDPM(Section):
     """The table of DDPM."""
 
     name: Literal["ddpm"] = "ddpm"
-    steps: PositiveInt = 1000
+    steps: Rows = 1000
     beta_min: PositiveFloat = 0.1
     beta_max: PositiveFloat = 20.0
 
@@ -108,7 +112,7 @@ class SMLD(Section):
     """The table of NCSN."""
 
     name: Literal["smld"] = "smld"
-    steps: PositiveInt = 1000
+    steps: Rows = 1000
     sigma_min: PositiveFloat = 0.01
     sigma_max: PositiveFloat = 50.0
 
@@ -144,7 +148,7 @@ class UNet(Network):
     network: Literal["unet"] = "unet"
     channels: PositiveInt = 128
     multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2, 2)
-    blocks: PositiveInt | tuple[PositiveInt, ...] = 4
+    blocks: Count | tuple[Count, ...] = 4
     attention: tuple[PositiveInt, ...] = (16,)
     decoder_attention: Literal["last", "every"] = "last"
     head_channels: NonNegativeInt = 0
@@ -171,7 +175,7 @@ class MLP(Network):
 
     network: Literal["mlp"] = "mlp"
     width: PositiveInt = 256
-    depth: PositiveInt = 4
+    depth: Count = 4
     time_scale: PositiveFloat = 1.0
     fourier_scale: PositiveFloat = 1.0
     dropout: Share = 0.0
