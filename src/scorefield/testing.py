@@ -1,4 +1,4 @@
-"""Oracles for your own classes: laws that go through a sampler exactly, without Monte Carlo.
+"""Oracles for your own classes: `check_sde` and `check_sampler`, and the exact laws and flows that they stand on.
 
 With Gaussian data (`ExactModel` of one Gaussian) every step of a sampler is affine in x, in what the model has said
 before where the sampler looks back, and in its noise. With y for the first two,
@@ -6,9 +6,11 @@ before where the sampler looks back, and in its noise. With y for the first two,
     y_s = M y_t + c + sum_j N_j z_j,                                                        (1)
 
 so that a step's effect on basis vectors gives M, c and N_j, and mean and covariance follow at once: m <- M m + c,
-C <- M C M' + sum_j N_j N_j'. The error of a sampler is then known to rounding, and its order is a ratio of two errors.
+C <- M C M' + sum_j N_j N_j'. The error of a sampler is then known to rounding, without Monte Carlo, and its order is a
+ratio of two errors.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -19,8 +21,9 @@ from torch import Tensor
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
 from scorefield.ode import solve
-from scorefield.samplers import Past, Sampler
+from scorefield.samplers import Past, Sampler, run
 from scorefield.score import Denoiser, ScoreModel
+from scorefield.sde import VE, VP, LinearSDE, RectifiedFlow
 from scorefield.shapes import Data, Instant, expand
 from scorefield.times import Grid
 
@@ -122,3 +125,93 @@ def flow_error(
         y = sampler.step(model, y, t, s, noise, known)
     exact = flow_between(model, x, times[0], times[-1]) if exact is None else exact
     return float((y - exact).square().mean().sqrt())
+
+
+def check_sde(sde: LinearSDE, *, rtol: float = 1e-6) -> None:
+    """Raise an AssertionError, which says what differs and where, unless everything that `sde` states fits together.
+
+    What a subclass gives in closed form (drift, diffusion, log-SNR and its inverse, transitions) is held against what
+    follows from alpha and sigma, in float64 on a hundred times between `t_min` and `T`; the log-SNR falls, transitions
+    compose, the prior is the law at T of centred data to a tenth, and float32 agrees to 1e-4.
+
+    >>> check_sde(VP())
+    >>> class Wrong(VP):
+    ...     def diffusion(self, t): return super().diffusion(t) / 2
+    >>> try:
+    ...     check_sde(Wrong())
+    ... except AssertionError as error:
+    ...     str(error).partition(" at ")[0]
+    "Wrong: g² of diffusion() differs from 2 sigma (sigma' - f sigma)"
+    """
+    last = sde.T if bool(sde.alpha(torch.tensor(sde.T, dtype=torch.float64)) > 0) else 0.999 * sde.T
+    t = torch.linspace(sde.t_min, last, 101, dtype=torch.float64)[1:-1]
+    alpha, sigma, logsnr = sde.alpha(t), sde.sigma(t), LinearSDE.logsnr(sde, t)
+    rate = LinearSDE.dalpha(sde, t) / alpha
+    squared = 2 * sigma * (LinearSDE.dsigma(sde, t) - rate * sigma)
+    drift = sde.drift(torch.ones(len(t), 1, dtype=torch.float64), t)[:, 0]
+    s, u = t[:-2], t[2:]
+    (a, v), (first, early), (second, late) = (
+        sde.transition(s, u),
+        sde.transition(s, t[1:-1]),
+        sde.transition(t[1:-1], u),
+    )
+    scale = float(rate.abs().max()) + 1e-9
+    for what, given, expected, near in (
+        ("drift() differs from alpha'/alpha x", drift, rate, rtol * scale),
+        ("g² of diffusion() differs from 2 sigma (sigma' - f sigma)", sde.diffusion(t) ** 2, squared, 0.0),
+        ("logsnr() differs from log(alpha²/sigma²)", sde.logsnr(t), logsnr, rtol),
+        ("time() is not the inverse of logsnr()", sde.time(logsnr), t, rtol * sde.T),
+        ("a of transition() differs from alpha_t/alpha_s", a, sde.alpha(u) / sde.alpha(s), 0.0),
+        ("v of transition() differs from sigma_t² - a² sigma_s²", v + (a * sde.sigma(s)) ** 2, sde.sigma(u) ** 2, 0.0),
+        ("v of transition() does not compose", v, late + second**2 * early, 0.0),
+        ("a of transition() does not compose", a, second * first, 0.0),
+    ):
+        wrong = (given - expected).abs() > rtol * expected.abs() + near
+        if bool(wrong.any()):
+            i = int(wrong.nonzero()[0])
+            values = f"{float(given[i]):.6g} and {float(expected[i]):.6g}"
+            raise AssertionError(f"{type(sde).__name__}: {what} at t = {float(t[i]):.6g}: {values}")
+    if not bool((logsnr.diff() < 0).all()):
+        raise AssertionError(f"{type(sde).__name__}: the log-SNR does not fall all the way from t_min to T")
+    end = float(sde.sigma(torch.tensor(sde.T, dtype=torch.float64)))
+    if abs(math.log(sde.prior.std / end)) > 0.1:
+        raise AssertionError(f"{type(sde).__name__}: the prior has std {sde.prior.std:g}, sigma(T) is {end:g}")
+    single = torch.logspace(math.log10(sde.t_min), math.log10(last), 50)
+    for name, function in (("alpha", sde.alpha), ("sigma", sde.sigma)):
+        if not torch.allclose(function(single).double(), function(single.double()), rtol=1e-4, atol=0):
+            raise AssertionError(f"{type(sde).__name__}: {name}() in float32 differs from float64 by more than 1e-4")
+
+
+def check_sampler(sampler: Sampler, order: float, *, sdes: Sequence[LinearSDE] = (VE(), VP(), RectifiedFlow())) -> None:
+    """Raise an AssertionError, which says what was measured, unless `sampler` is what it should be.
+
+    For each SDE its order is measured, that of the law of Gaussian data between noise-to-signal ratios of 20 and 0.1
+    (200 and 400 steps, to a fifth); a sample is the same alone and in a batch; and data may have any shape.
+
+    >>> from scorefield.samplers import Heun
+    >>> check_sampler(Heun(), order=2, sdes=[VP()])
+    """
+    who = type(sampler).__name__
+    root = torch.tensor([[0.5, 0.0, 0.1], [-0.3, 0.4, 0.0], [0.2, 0.1, 0.3]], dtype=torch.float64)
+    law = GaussianMixture.gaussian(torch.tensor([-0.5, 0.1, 0.7], dtype=torch.float64), root @ root.T)
+    for sde in sdes:
+        high, low = -2 * math.log(20), -2 * math.log(0.1)
+        grids = [sde.time(torch.linspace(high, low, steps + 1, dtype=torch.float64)) for steps in (200, 400)]
+        errors = [law_error(sampler, ExactModel(sde, law), times) for times in grids]
+        measured = math.log2(errors[0] / errors[1])
+        if not abs(measured - order) < 0.2:
+            raise AssertionError(
+                f"{who} with {type(sde).__name__} has order {measured:.2f}, expected {order}: the law of Gaussian data "
+                f"is missed by {errors[0]:.2g} in 200 steps and by {errors[1]:.2g} in 400"
+            )
+        model = ExactModel(sde, GaussianMixture(torch.zeros(1, 2, 3, 4), variances=torch.ones(1, 2, 3, 4)))
+
+        def walk(indices: Sequence[int], model: ExactModel = model, times: Grid = grids[0][::40]) -> Data:
+            noise = Noise(0, indices)
+            return run(sampler, model, noise.normal((2, 3, 4)), times, noise=noise, denoise=False)
+
+        together, alone = walk(range(3)), walk([2])
+        if together.shape != (3, 2, 3, 4) or together.dtype != torch.float32:
+            raise AssertionError(f"{who} makes {together.dtype} {tuple(together.shape)} of float32 (3, 2, 3, 4)")
+        if not torch.allclose(together[2:], alone, rtol=1e-4, atol=1e-4):
+            raise AssertionError(f"{who} with {type(sde).__name__}: a sample is not the same alone and in a batch")
