@@ -31,6 +31,25 @@ def test_samples_are_those_of_python_at_any_batch_size(cli, here):
     assert np.abs(np.load("two.npz")["samples"] - expected).max() < 1e-5
 
 
+def test_the_way_to_the_samples_is_a_filmstrip_or_an_animation(cli, here):
+    assert cli("sample", "grey", out="a.npz", n=3, steps=20, batch_size=2, trajectory="way.png").status == 0
+    strip = np.asarray(Image.open("way.png"))
+    assert strip.shape[:2] == (2 * 10 + 2, 12 * 10 + 2)  # the first batch, twelve frames of 8 pixels and a margin
+    samples = np.load("a.npz")["samples"]
+    assert np.abs(strip[2:10, -10:-2].squeeze() / 255 - samples[0, 0]).max() < 0.003
+    assert cli("sample", "colour", out="b.npz", n=2, steps=4, sampler="unipc", trajectory="way.gif").status == 0
+    film = Image.open("way.gif")
+    assert film.n_frames == 4  # after steps 1 to 3, and the samples
+    assert film.info["loop"] == 0
+
+
+def test_what_has_no_way_to_show_is_said_at_once(cli, here):
+    assert "--sampler ode" in cli("sample", "grey", out="a.npz", sampler="ode", trajectory="way.png").error
+    assert ".png (a filmstrip) or .gif" in cli("sample", "grey", out="a.npz", trajectory="way.mp4").error
+    assert "images only" in cli("sample", "vectors", out="a.npz", trajectory="way.png").error
+    assert not Path("a.npz").exists()
+
+
 def test_json_is_one_object_and_nothing_else(cli, here):
     outcome = cli("sample", "grey", "--json", out="a.npz", **QUICK)
     told = json.loads(outcome.out)

@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield train mnist --data example:mnist --out runs/small --steps 10 model.channels=16 sde.name=subvp",
     ),
     "sample": (
-        "scorefield sample mnist --out samples.png --n 16",
+        "scorefield sample mnist --out samples.png --n 16 --sampler unipc --steps 15 --trajectory way.gif",
         "scorefield sample mnist --out samples.npz --sampler pc --snr 0.16 --steps 200",
         "scorefield sample runs/digits --out digits --sampler ode --tol 1e-3 --n 4",
     ),

@@ -1,5 +1,6 @@
 """`scorefield sample`: new data from a model."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +51,14 @@ def sample(
         typer.Option("--tol", help="The error that the ODE solver may make along its way.", show_default=str(TOL)),
     ] = None,
     label: LabelOption = None,
+    trajectory: Annotated[
+        str | None,
+        typer.Option(
+            "--trajectory",
+            metavar="FILE",
+            help="How the first 8 come about: a filmstrip (.png) or an animation (.gif).",
+        ),
+    ] = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
@@ -63,11 +72,13 @@ def sample(
     from scorefield.cli.progress import progress
     from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import open_model
+    from scorefield.cli.trajectory import Trajectory
     from scorefield.data import check_samples_path, save_samples
+    from scorefield.samplers import Progress
 
     chosen: Sampler | ProbabilityFlow
     if sampler == "ode":
-        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
+        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr, trajectory=trajectory)
     elif sampler != "recipe":
         chosen = predictor_corrector(sampler, corrector, snr, tol)
     scored = open_model(model, device, label, precision, compiled)
@@ -76,6 +87,7 @@ def sample(
     check_samples_path(out, scored.space.shape)
     walk = sampler != "ode"
     steps, grid = steps or STEPS, grid or "logsnr"
+    film = None if trajectory is None else Trajectory(trajectory, scored, steps)
     parts = list(batches(range(n), batch_size))
 
     elapsed = stopwatch()
@@ -84,7 +96,14 @@ def sample(
         kept(lambda samples: save_samples(out, samples, seed), n, out) as done,
         progress("sampling", len(parts) * (steps if walk else 1), evaluations) as advance,
     ):
+
+        def stepped(done: Progress, film: Trajectory | None) -> None:
+            advance()
+            if film is not None:
+                film.see(done)
+
         for part in parts:
+            seen = film if part.start == 0 else None
             samples = sf.sample(
                 scored,
                 len(part),
@@ -94,8 +113,10 @@ def sample(
                 grid=grid,
                 batch_size=len(part),
                 first=part.start,
-                callback=lambda _: advance(),
+                callback=partial(stepped, film=seen),
             )
+            if seen is not None:
+                seen.write(samples)
             done.append(samples)
             if not walk:
                 advance()

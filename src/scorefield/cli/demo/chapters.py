@@ -10,6 +10,7 @@ import scorefield as sf
 from scorefield.cli.demo.chapter import Chapter, Picture, Pixels, Stage, plate
 from scorefield.cli.demo.chart import bits_chart
 from scorefield.cli.result import stopwatch
+from scorefield.cli.trajectory import visible
 from scorefield.data import hole, permutation
 from scorefield.samplers import Progress
 from scorefield.times import logsnr
@@ -25,16 +26,16 @@ def process(stage: Stage) -> Chapter:
     noise = sf.Noise(stage.seed, range(effort.rows), device, "process")
     digits = stage.take(effort.rows)
     x, s = space.to_model(digits.to(device)), times.new_zeros(())
-    forward = [_visible(model, x, s)]
+    forward = [visible(model, x, s)]
     for t in reversed([times[step] for step in shown]):
         a, v = sde.transition(s, t)
         x, s = a * x + torch.sqrt(v) * noise.normal(space.shape), t
-        forward.append(_visible(model, x, t))
-    reverse = [_visible(model, x, times[0])]
+        forward.append(visible(model, x, t))
+    reverse = [visible(model, x, times[0])]
 
     def keep(progress: Progress) -> None:
         if progress.step in shown:
-            reverse.append(_visible(model, progress.x, progress.t))
+            reverse.append(visible(model, progress.x, progress.t))
 
     y = sf.run(sampler, model, x, times, noise=noise, callback=keep)
     reverse.append(space.to_data(y))
@@ -264,15 +265,6 @@ CHAPTERS: tuple[Callable[[Stage], Chapter], ...] = (process, samples, likelihood
 
 def _predictor_corrector() -> sf.PredictorCorrector:
     return sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(snr=0.16))
-
-
-def _visible(model: sf.NetworkModel, x: Tensor, t: Tensor) -> Tensor:
-    """x at time t with the brightness of an image: two standard deviations of noise beyond black and white."""
-    ends = torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device).reshape(2, *[1] * len(model.space.shape))
-    black, white = model.sde.alpha(t) * model.space.to_model(ends.expand(2, *model.space.shape))
-    margin = 2 * model.sde.sigma(t)
-    brightness: Tensor = (x - black + margin) / (white - black + 2 * margin)
-    return brightness.clamp(0, 1).cpu()
 
 
 def _noise(z: Tensor) -> Tensor:
