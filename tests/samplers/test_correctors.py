@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles import FIVE, correlated, double, middle, name
+from oracles import FIVE, correlated, double, middle, mixture, name
 
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
@@ -69,6 +69,20 @@ def test_norm_rule_is_right_in_high_dimension_only():
     assert variances[1, "norm"] > 10
     assert variances[1, "sigma"] == pytest.approx(1 / (1 - 0.16**2), abs=0.2)
     assert variances[3072, "norm"] == pytest.approx(1.03, abs=0.02)
+
+
+def test_the_rules_of_the_step():
+    """delta = 2 (snr |z|/|score|)², with each sample's norms or with their means over the batch."""
+    model, t = ExactModel(VE(), mixture(2, 8)), double(0.5)
+    x = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    score, z = model.score(x, t), Noise(4, range(3)).normal((2, 8), torch.float64)
+    above, below = z.flatten(1).norm(dim=1), score.flatten(1).norm(dim=1)
+    for rule, length in (("norm", above / below), ("batch_mean", (above.mean() / below.mean()).expand(3))):
+        delta = 2 * (0.2 * length.reshape(3, 1, 1)) ** 2
+        y = Langevin(0.2, rule=rule).correct(model, x, t, Noise(4, range(3)))
+        torch.testing.assert_close(y, x + delta * score + (2 * delta).sqrt() * z)
+    alone = Langevin(0.2, rule="batch_mean").correct(model, x[:1], t, Noise(4, [0]))
+    assert not torch.allclose(alone, y[:1])
 
 
 @pytest.mark.parametrize("sde", FIVE, ids=name)

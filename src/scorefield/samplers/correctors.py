@@ -54,20 +54,21 @@ class Langevin(Corrector):
     """`steps` Langevin steps with signal-to-noise ratio `snr`.
 
     `rule="sigma"` is eq. (1), for linear SDEs; `rule="norm"` is the paper's with each sample's own |z|/|score|, for
-    data of a few hundred dimensions or more.
+    data of a few hundred dimensions or more; `rule="batch_mean"` is the paper's with the means of |z| and of |score|
+    over the batch, as published, so that samples depend on their batch mates.
     """
 
     snr: float = 0.16
     steps: int = 1
-    rule: Literal["sigma", "norm"] = "sigma"
+    rule: Literal["sigma", "norm", "batch_mean"] = "sigma"
 
     def __post_init__(self) -> None:
         if not 0 < self.snr < 1 or self.steps < 1:
             raise ValueError(
                 f"Langevin with snr {self.snr} and {self.steps} steps, expected 0 < snr < 1 and steps >= 1"
             )
-        if self.rule not in ("sigma", "norm"):
-            raise ValueError(f"Langevin with rule {self.rule!r}, expected 'sigma' or 'norm'")
+        if self.rule not in ("sigma", "norm", "batch_mean"):
+            raise ValueError(f"Langevin with rule {self.rule!r}, expected 'sigma', 'norm' or 'batch_mean'")
 
     def correct(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         """x at time t to better x at time t."""
@@ -76,7 +77,9 @@ class Langevin(Corrector):
             if self.rule == "sigma":
                 length = denoiser(model, self).sde.sigma(t)
             else:
-                length = expand(z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1), x)
+                norms = z.flatten(1).norm(dim=1), score.flatten(1).norm(dim=1)
+                above, below = norms if self.rule == "norm" else (norm.mean() for norm in norms)
+                length = expand(above / below, x)
             delta = 2 * (self.snr * length) ** 2
             x = x + delta * score + torch.sqrt(2 * delta) * z
         return x
