@@ -1,19 +1,44 @@
 """What the oracles for users' classes pass, and what they catch."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
-from oracles import ALL, name
+from oracles import ALL, OrnsteinUhlenbeck, name
 
-from scorefield.samplers import Ancestral, DPMSolver, Heun, Sampler, UniPC
-from scorefield.sde import DDPM, SMLD, VE, VP, NormalPrior
+from scorefield.api import sample
+from scorefield.exact import ExactModel, GaussianMixture
+from scorefield.samplers import DEIS, Ancestral, DPMSolver, EulerMaruyama, Heun, Sampler, UniPC
+from scorefield.sde import VE, VP, LinearSDE, NormalPrior
 from scorefield.testing import check_sampler, check_sde
 
 
-@pytest.mark.parametrize("sde", [sde for sde in ALL if not isinstance(sde, DDPM | SMLD)], ids=name)
-def test_our_sdes_pass(sde):
+class Rounded(LinearSDE):
+    """alpha(1) is 6e-17, not 0."""
+
+    def alpha(self, t):
+        return torch.cos(0.5 * math.pi * t)
+
+    def sigma(self, t):
+        return torch.sin(0.5 * math.pi * t)
+
+
+class Long(OrnsteinUhlenbeck):
+    T = 100.0
+
+
+@pytest.mark.parametrize("sde", [*ALL, Rounded(), Long()], ids=name)
+def test_right_sdes_pass(sde):
     check_sde(sde)
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(), EulerMaruyama(), Heun(), DPMSolver(2), UniPC(2), DEIS(3)], ids=name)
+def test_alpha_is_zero_up_to_rounding(sampler):
+    """Samples of a mixture at -2 and 2 with an SDE whose log-SNR at T is -74 by rounding."""
+    law = GaussianMixture(torch.tensor([[-2.0], [2.0]]), variances=torch.full((2, 1), 1e-2))
+    x = sample(ExactModel(Rounded(), law), 200, sampler=sampler, steps=40)
+    assert float(x.abs().mean()) == pytest.approx(2.0, abs=0.12)
 
 
 class Drift(VP):
@@ -54,6 +79,20 @@ class Coarse(VP):
         return torch.sqrt(1 - torch.exp(-self.integral(t)))
 
 
+class Nothing(VP):
+    def diffusion(self, t):
+        return torch.sqrt(-super().diffusion(t))
+
+
+class Slope(VP):
+    def dsigma(self, t):
+        return 3 * super().dsigma(t)
+
+
+class Short(OrnsteinUhlenbeck):
+    T = 0.5
+
+
 class Rising(VE):
     def sigma(self, t):
         return 1 + torch.sin(6 * t)
@@ -67,7 +106,10 @@ class Rising(VE):
         (Time(), "Time: time"),
         (Mean(), "Mean: a of transition"),
         (Variance(), "Variance: v of transition"),
-        (Prior(), "the prior has std 1, sigma"),
+        (Prior(), "the prior has std 1, and data of std 0.5 have 50 at T"),
+        (Short(), "the prior has std 0.795"),
+        (Nothing(), "Nothing: g² of diffusion"),
+        (Slope(), "Slope: dsigma"),
         (Rising(), "Rising: "),
         (Coarse(t_min=1e-5), "Coarse: "),
     ],

@@ -134,9 +134,9 @@ def sample(
 ) -> Shaped[Tensor, "n *data"]:
     """`n` samples in data units: numbers `first` to `first + n - 1` of `seed`.
 
-    The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR ("logsnr")
-    or in time ("uniform", the paper's), with a denoising evaluation at the end; `ProbabilityFlow` takes steps of its
-    own choice.
+    The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR
+    ("logsnr"), in time ("uniform", the paper's), in its root ("quadratic") or as in EDM ("edm"), with a denoising
+    evaluation at the end; `ProbabilityFlow` takes steps of its own choice.
     `label` asks a model with classes for one of them.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture

@@ -3,6 +3,7 @@
 A grid is float64 and lives on the host, so that its coefficients are exact and cost no transfer.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -73,13 +74,15 @@ def edm(sde: LinearSDE, steps: int, end: float | None = None, rho: float = 7.0) 
 def between(sde: LinearSDE, first: Tensor, last: Tensor, steps: int) -> Grid:
     """Equal steps of log-SNR between two times."""
     low, high = sde.logsnr(torch.stack([first, last]))
+    if not math.isfinite(high):
+        raise ValueError(f"a grid equal in log-SNR to t = {float(last):g}, where no noise is left: end it before")
     line = torch.linspace(float(low), float(high), steps + 1, dtype=torch.float64)
     return _pinned(sde.time(line), float(first), float(last))
 
 
 def _from_finite(sde: LinearSDE, steps: int, grid: Callable[[Tensor, int], Grid]) -> Grid:
     """A grid from T, or where nothing can be said of T, T and a grid of a step less from 0.999 T."""
-    if steps > 1 and torch.isinf(sde.logsnr(_double(sde.T))):
+    if steps > 1 and not sde.informative(_double(sde.T)):
         return torch.cat([_double(sde.T)[None], grid(_double(0.999 * sde.T), steps - 1)])
     return grid(_double(sde.T), steps)
 

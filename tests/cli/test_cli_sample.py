@@ -46,6 +46,7 @@ def test_the_way_to_the_samples_is_a_filmstrip_or_an_animation(cli, here):
 def test_what_has_no_way_to_show_is_said_at_once(cli, here):
     assert "--sampler ode" in cli("sample", "grey", out="a.npz", sampler="ode", trajectory="way.png").error
     assert ".png (a filmstrip) or .gif" in cli("sample", "grey", out="a.npz", trajectory="way.mp4").error
+    assert "one file" in cli("sample", "grey", out="way.png", trajectory="./way.png").error
     assert "images only" in cli("sample", "vectors", out="a.npz", trajectory="way.png").error
     assert not Path("a.npz").exists()
 
@@ -66,10 +67,10 @@ def test_json_is_one_object_and_nothing_else(cli, here):
         ({"sampler": "euler-maruyama"}, "EulerMaruyama(probability_flow=False)"),
         ({"sampler": "heun"}, str(sf.Heun())),
         ({"sampler": "ddim"}, str(sf.DDIM())),
-        ({"sampler": "dpm2m"}, str(sf.DPMSolver(2))),
-        ({"sampler": "dpm2m-sde"}, str(sf.DPMSolver(2, tau=1.0))),
-        ({"sampler": "dpm2s"}, str(sf.DPMSolverSinglestep())),
-        ({"sampler": "dpm3m"}, str(sf.DPMSolver(3))),
+        ({"sampler": "dpmpp-2m"}, str(sf.DPMSolver(2))),
+        ({"sampler": "dpmpp-2m-sde"}, str(sf.DPMSolver(2, tau=1.0))),
+        ({"sampler": "dpmpp-2s"}, str(sf.DPMSolverSinglestep())),
+        ({"sampler": "dpmpp-3m"}, str(sf.DPMSolver(3))),
         ({"sampler": "unipc"}, str(sf.UniPC())),
         ({"sampler": "deis"}, str(sf.DEIS())),
         ({"sampler": "pc", "snr": 0.2}, str(sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(0.2)))),

@@ -177,7 +177,7 @@ def test_restarts_forget_what_went_wrong():
         shifted = type(wrong).gaussian(wrong.mean + 5 * sde.sigma(times[0]), wrong.covariance)
         plain, again = (
             float((propagate(sampler, model, times, shifted)[0] - model.marginal(times[-1]).mean).norm())
-            for sampler in (Heun(), Restart(Heun(), 0.2, 5.0, times=3, steps=40))
+            for sampler in (Heun(), Restart(Heun(), 0.2, 5.0, repeats=3, steps=40))
         )
         assert again < 0.01 * plain
 
@@ -191,7 +191,7 @@ def test_restarts_forget_what_went_wrong():
         (UniPC(3), 1, 0),
         (DEIS(), 1, 0),
         (Heun(churn=0.1), 2, 0),
-        (Restart(DDIM(), times=2, steps=3), 1, 6),
+        (Restart(DDIM(), repeats=2, steps=3), 1, 6),
     ],
     ids=str,
 )

@@ -65,6 +65,8 @@ def test_a_training_starts_from_given_weights(tmp_path: Path) -> None:
             torch.testing.assert_close(last_state(tmp_path / "on")[f"{part}.{name}"], tensor)
     train(*vectors("training.seed=9", "training.steps=1", *still), tmp_path / "on", init=build(recipe))
     torch.testing.assert_close(last_state(tmp_path / "on")["network.linear_in.weight"], given.network.linear_in.weight)
+    with pytest.raises(TrainingError, match=r"parameterization VPrediction, the recipe's is DataPrediction"):
+        train(*vectors("model.parameterization=data"), init=given)
     with pytest.raises(TrainingError, match=r"blocks.0.condition.bias \(16,.*give a model of the same network"):
         train(*vectors("model.width=24"), init=given)
 

@@ -56,7 +56,7 @@ def sample(
         typer.Option(
             "--trajectory",
             metavar="FILE",
-            help="How the first 8 come about: a filmstrip (.png) or an animation (.gif).",
+            help="How the first of them come about, 8 at most: .png (a filmstrip) or .gif (an animation).",
         ),
     ] = None,
     batch_size: BatchOption = 64,
@@ -68,7 +68,7 @@ def sample(
     """Draw samples from a model."""
     import scorefield as sf
     from scorefield.api import batches
-    from scorefield.cli.choices import of_recipe, predictor_corrector, probability_flow
+    from scorefield.cli.choices import OptionError, of_recipe, predictor_corrector, probability_flow
     from scorefield.cli.progress import progress
     from scorefield.cli.result import kept, stopwatch, tell
     from scorefield.cli.session import open_model
@@ -78,7 +78,9 @@ def sample(
 
     chosen: Sampler | ProbabilityFlow
     if sampler == "ode":
-        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr, trajectory=trajectory)
+        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
+        if trajectory is not None:
+            raise OptionError("--trajectory with --sampler ode, which walks no grid of steps: name another sampler")
     elif sampler != "recipe":
         chosen = predictor_corrector(sampler, corrector, snr, tol)
     scored = open_model(model, device, label, precision, compiled)
@@ -87,7 +89,7 @@ def sample(
     check_samples_path(out, scored.space.shape)
     walk = sampler != "ode"
     steps, grid = steps or STEPS, grid or "logsnr"
-    film = None if trajectory is None else Trajectory(trajectory, scored, steps)
+    film = None if trajectory is None else Trajectory(trajectory, out, scored, steps)
     parts = list(batches(range(n), batch_size))
 
     elapsed = stopwatch()

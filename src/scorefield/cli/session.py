@@ -13,6 +13,7 @@ from scorefield.checkpoint import bundled_models, read_checkpoint
 from scorefield.cli.options import PrecisionName, Split
 from scorefield.convert import is_public
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
+from scorefield.network_model import NetworkModel
 from scorefield.recipes import Recipe
 from scorefield.recipes.build import RecipeModel
 from scorefield.recipes.data import open_images
@@ -31,7 +32,7 @@ def open_model(
     label: int | None = None,
     precision: PrecisionName = "fp32",
     compiled: bool = False,
-) -> ScoreModel:
+) -> NetworkModel:
     """The model of a name, on a device, prepared for evaluation and bound to a class where one is given."""
     model = sf.load(name, device=choose_device(device), precision=precision, compiled=compiled)
     return model if label is None else model.given(label=label)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from scorefield.cli.choices import OptionError
 from scorefield.data import atomic_write, check_writable, filmstrip, grid, save_image
+from scorefield.network_model import NetworkModel
 from scorefield.samplers import Progress
-from scorefield.score import ScoreModel
-from scorefield.sde import LinearSDE
 
 FRAMES = {".png": 12, ".gif": 48}
 SHOWN = 8
@@ -20,15 +19,17 @@ MILLISECONDS, LAST = 60, 1500
 class Trajectory:
     """Frames of the first few samples of a walk of so many `steps`, for a `.png` (a row each) or a `.gif`.
 
-    Raises OptionError where the file has another ending or the samples are no images.
+    Raises OptionError where the file has another ending, is that of the samples, or the samples are no images.
     """
 
-    def __init__(self, path: str, model: ScoreModel, steps: int) -> None:
+    def __init__(self, path: str, out: str, model: NetworkModel, steps: int) -> None:
         self.path, self.model, ending = path, model, Path(path).suffix.lower()
         if ending not in FRAMES:
             raise OptionError(
                 f"--trajectory {path}: give a name that ends in .png (a filmstrip) or .gif (an animation)"
             )
+        if Path(path).resolve() == Path(out).resolve():
+            raise OptionError(f"--trajectory {path} and --out {out} are one file: give two names")
         if len(model.space.shape) != 3 or model.space.shape[0] not in (1, 3):
             raise OptionError(
                 f"--trajectory with data of shape {model.space.shape}: it shows grey or colour images only"
@@ -56,16 +57,10 @@ class Trajectory:
             first.save(file, "gif", save_all=True, append_images=rest, duration=shown, loop=0)
 
 
-def visible(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
-    """x at time t with the brightness of an image: two standard deviations of noise beyond black and white.
-
-    With an SDE that is not linear, nothing is known of the noise, and x is shown as it is.
-    """
+def visible(model: NetworkModel, x: Tensor, t: Tensor) -> Tensor:
+    """x at time t with the brightness of an image: two standard deviations of noise beyond black and white."""
     ends = torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device).reshape(2, *[1] * len(model.space.shape))
-    black, white = model.space.to_model(ends.expand(2, *model.space.shape))
-    margin: Tensor | float = 0.0
-    if isinstance(model.sde, LinearSDE):
-        alpha, margin = model.sde.alpha(t), 2 * model.sde.sigma(t)
-        black, white = alpha * black, alpha * white
+    black, white = model.sde.alpha(t) * model.space.to_model(ends.expand(2, *model.space.shape))
+    margin = 2 * model.sde.sigma(t)
     brightness: Tensor = (x - black + margin) / (white - black + 2 * margin)
     return brightness.clamp(0, 1).cpu()

@@ -70,8 +70,8 @@ class _Integrator:
     of_noise: bool = False
 
     def half_logsnr(self, t: Instant) -> float:
-        """lambda of t."""
-        return 0.5 * float(self.sde.logsnr(t))
+        """lambda of t, -inf where nothing is left of the data."""
+        return 0.5 * float(self.sde.logsnr(t)) if self.sde.informative(t) else -math.inf
 
     def sum(self, t: Instant, s: Instant, past: Past) -> list[float]:
         """What multiplies each value of the past in the step from t to s."""
@@ -147,10 +147,9 @@ class DPMSolverSinglestep(Sampler):
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
         sde, integrator = model.sde, _Integrator(model.sde, self.tau)
-        first = [(t, model.denoise(x, t))]
         if not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
-            y = integrator.step(x, t, s, first)
-            return y + integrator.spread(t, s) * draw(noise, x) if self.tau else y
+            return DPMSolver(1, self.tau).step(model, x, t, s, noise, [])
+        first = [(t, model.denoise(x, t))]
         middle = sde.time(0.5 * (sde.logsnr(t) + sde.logsnr(s)))
         half = integrator.step(x, t, middle, first)
         if not self.tau:
@@ -215,5 +214,5 @@ def _check_order(sampler: Sampler, order: int) -> None:
 def _check_tau(sampler: Sampler, tau: float) -> None:
     if not 0 <= tau < math.inf:
         raise ValueError(
-            f"{type(sampler).__name__} with tau {tau}, expected 0 (the flow), 1 (the reverse SDE) or between"
+            f"{type(sampler).__name__} with tau {tau}, expected 0 (the flow), 1 (the reverse SDE) or another"
         )

@@ -36,12 +36,17 @@ class Heun(Sampler):
     def __post_init__(self) -> None:
         if not 0 <= self.churn <= math.sqrt(2) - 1 + 1e-9:
             raise ValueError(f"Heun with churn {self.churn}, expected 0 to sqrt(2) - 1 = 0.414")
+        if not (0 <= self.lowest < self.highest and self.noise_scale > 0):
+            raise ValueError(
+                f"Heun with churn from {self.lowest} to {self.highest}, noise scaled by {self.noise_scale}; expected "
+                "0 <= lowest < highest and a positive scale"
+            )
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
         sde = model.sde
-        if not sde.alpha(t) > 0:
+        if not sde.informative(t):
             return DDIM().step(model, x, t, s, noise, past)
         if self.churn and self.lowest <= _ratio(sde, t) <= self.highest:
             later = _time(sde, (1 + self.churn) * _ratio(sde, t))
@@ -54,21 +59,22 @@ class Heun(Sampler):
 
 @dataclass(frozen=True)
 class Restart(Sampler):
-    """Any sampler that, having passed below r = `low`, goes back to r = `high` by the forward kernel, `times` times.
+    """Any sampler that, having passed below r = `low`, goes back to r = `high` by the forward kernel, `repeats` times.
 
-    Each way down again takes `steps` steps, equal in log-SNR (Xu et al. 2023, algorithm 1).
+    `low` must lie within the walk, and `high` is at most that of T. Each way down again takes `steps` steps, equal in
+    log-SNR (Xu et al. 2023, algorithm 1).
     """
 
     sampler: Sampler
     low: float = 0.1
     high: float = 1.0
-    times: int = 1
+    repeats: int = 1
     steps: int = 5
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high or self.times < 1 or self.steps < 1:
+        if not 0 < self.low < self.high or self.repeats < 1 or self.steps < 1:
             raise ValueError(
-                f"Restart from {self.low} to {self.high}, {self.times} times in {self.steps} steps; expected "
+                f"Restart from {self.low} to {self.high}, {self.repeats} times in {self.steps} steps; expected "
                 "0 < low < high and at least 1 of both"
             )
 
@@ -84,7 +90,7 @@ class Restart(Sampler):
             return x
         top = _time(sde, self.high)
         a, v = sde.transition(s, top)
-        for _ in range(self.times):
+        for _ in range(self.repeats):
             past.clear()
             x = a * x + torch.sqrt(v) * draw(noise, x)
             for here, there in pairwise(between(sde, top, s, self.steps)):
@@ -93,7 +99,7 @@ class Restart(Sampler):
 
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Restarts of the adjusted sampler."""
-        return Restart(self.sampler.adjusted(adjust), self.low, self.high, self.times, self.steps)
+        return Restart(self.sampler.adjusted(adjust), self.low, self.high, self.repeats, self.steps)
 
 
 def _ratio(sde: LinearSDE, t: Instant) -> Instant:

@@ -36,7 +36,7 @@ class EulerMaruyama(Sampler):
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
-        if isinstance(model, Denoiser) and not model.sde.alpha(t) > 0:
+        if isinstance(model, Denoiser) and not model.sde.informative(t):
             return DDIM(eta=0.0 if self.probability_flow else 1.0).step(model, x, t, s, noise, past)
         if self.probability_flow:
             return x - (t - s) * model.velocity(x, t)
@@ -53,8 +53,9 @@ class ReverseDiffusion(Sampler):
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
-        a, v = denoiser(model, self).sde.transition(s, t)
-        if not a > 0:
+        sde = denoiser(model, self).sde
+        a, v = sde.transition(s, t)
+        if not sde.informative(t):
             return DDIM(eta=0.0 if self.probability_flow else 1.0).step(model, x, t, s, noise, past)
         score = model.score(x, t)
         if self.probability_flow:

@@ -90,7 +90,7 @@ def train(
         torch.manual_seed(key(settings.seed, "weights"))
         model = build(recipe)
         build_sampler(recipe, model.sde)
-        if init is not None:
+        if init is not None and not (folder is not None and has_state(folder / "state")):
             _start_from(init, model)
         average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
         adam = torch.optim.Adam(model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay)
@@ -153,7 +153,16 @@ def train(
 
 
 def _start_from(init: NetworkModel, model: RecipeModel) -> None:
-    """Copy the weights of a model that has the recipe's network."""
+    """Copy the weights of a model that has the recipe's network, and means the same by its output and its label."""
+    for what, given, expected in (
+        ("parameterization", init.parameterization, model.parameterization),
+        ("time label", init.time_label, model.time_label),
+    ):
+        if type(given) is not type(expected):
+            raise TrainingError(
+                f"the model to start from has the {what} {type(given).__name__}, the recipe's is "
+                f"{type(expected).__name__}: give a model of the same, or change the recipe"
+            )
     try:
         load_weights(model.network, init.network.state_dict(), "the model to start from")
     except ConversionError as error:
