@@ -17,6 +17,11 @@ def check_range(low: str, minimum: float, high: str, maximum: float) -> None:
         raise ValueError(f"{low} {minimum:g} and {high} {maximum:g}, expected 0 < {low} < {high}")
 
 
+def _check_start(name: str, value: float, T: float) -> None:
+    if not 0 <= value < T:
+        raise ValueError(f"{name} {value:g}, expected 0 <= {name} < T = {T:g}")
+
+
 @dataclass(frozen=True)
 class VE(LinearSDE):
     """Variance exploding: alpha = 1, sigma geometric from sigma_min to sigma_max (Song et al. 2021, eq. 9 and app. C).
@@ -33,7 +38,7 @@ class VE(LinearSDE):
 
     def __post_init__(self) -> None:
         check_range("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
-        check_range("t_min", self.t_min, "T", self.T)
+        _check_start("t_min", self.t_min, self.T)
 
     @property
     def _rate(self) -> float:
@@ -138,8 +143,8 @@ class _LinearBeta(Beta):
 
     def __post_init__(self) -> None:
         check_range("beta_min", self.beta_min, "beta_max", self.beta_max)
-        check_range("t_min", self.t_min, "T", self.T)
-        check_range("t_sample", self.t_sample, "T", self.T)
+        _check_start("t_min", self.t_min, self.T)
+        _check_start("t_sample", self.t_sample, self.T)
 
     def beta(self, t: Time) -> Time:
         """Linear in t."""
@@ -261,7 +266,7 @@ class RectifiedFlow(LinearSDE):
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_range("t_min", self.t_min, "T", self.T)
+        _check_start("t_min", self.t_min, self.T)
 
     def alpha(self, t: Time) -> Time:
         """1 - t."""
@@ -304,7 +309,7 @@ class Cosine(LinearSDE):
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_range("t_min", self.t_min, "T", self.T)
+        _check_start("t_min", self.t_min, self.T)
 
     def alpha(self, t: Time) -> Time:
         """cos(pi t/2), written so that it is 0 at t = 1."""
