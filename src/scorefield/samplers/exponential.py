@@ -110,8 +110,8 @@ class _Integrator:
 class DPMSolver(Sampler):
     """DPM-Solver++ with the values of `order` times, one evaluation a step: 2M, 3M, with tau = 1 2M SDE.
 
-    A walk begins with a step of first order and adds an order with every step: order 3 is reached by walks that begin
-    with exact values, and between 2 and 3 otherwise. With noise (`tau` > 0) the weak order is 2 at most.
+    A walk begins with a step of first order and adds an order with every step: order 3 is that of walks that begin
+    with exact values, and falls to 2 otherwise. With noise (`tau` > 0) the weak order is 2 at most.
     """
 
     order: Literal[1, 2, 3] = 2
