@@ -8,7 +8,6 @@ marginal at ratio 20. With N evaluations the predictor alone takes N steps, pred
 """
 
 import argparse
-import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,7 @@ import torch
 
 import scorefield as sf
 from scorefield.testing import propagate
+from scorefield.times import ratios
 
 SNRS = [0.05, 0.1, 0.16, 0.3, 0.5, 0.7]
 EVALUATIONS = [16, 24, 50, 100, 200]
@@ -42,7 +42,7 @@ def law():
 def error(sampler, sde, factor, steps):
     model, truth = Scaled(sde, law()), sf.ExactModel(sde, law())
     model.factor = factor
-    times = sde.time(torch.linspace(-2 * math.log(20), -2 * math.log(0.1), steps + 1, dtype=torch.float64))
+    times = ratios(sde, 20, 0.1, steps)
     mean, covariance = propagate(sampler, model, times, truth.marginal(times[0]))
     exact = truth.marginal(times[-1])
     return float((mean - exact.mean).norm() + (covariance - exact.covariance).norm() / exact.covariance.norm())

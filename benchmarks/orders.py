@@ -14,6 +14,7 @@ import torch
 
 import scorefield as sf
 from scorefield.testing import flow_between, flow_error, law_error
+from scorefield.times import ratios
 
 SDES = [sf.VE(), sf.VP(), sf.SubVP(), sf.EDM(), sf.RectifiedFlow()]
 FLOW = [
@@ -65,16 +66,11 @@ def gaussian() -> sf.GaussianMixture:
     return sf.GaussianMixture.gaussian(mean, root @ root.T + 0.05 * torch.eye(3, dtype=torch.float64))
 
 
-def grid(sde, highest, lowest, steps):
-    """Equal steps of log-SNR between two noise-to-signal ratios."""
-    return sde.time(torch.linspace(-2 * math.log(highest), -2 * math.log(lowest), steps + 1, dtype=torch.float64))
-
-
 def flow_orders(sde, highest, lowest, steps, known):
     """The orders of FLOW; with `known` exact x and values at the first times, or from a real start."""
     errors = []
     for count in (steps, 2 * steps):
-        model, times = sf.ExactModel(sde, mixture()), grid(sde, highest, lowest, count)
+        model, times = sf.ExactModel(sde, mixture()), ratios(sde, highest, lowest, count)
         start = model.marginal(times[0]).sample(8, torch.Generator().manual_seed(0))
         *along, end = [start, *(flow_between(model, start, times[0], t) for t in (*times[1 : known + 1], times[-1]))]
 
@@ -90,7 +86,7 @@ def flow_orders(sde, highest, lowest, steps, known):
 
 def weak_orders(sde):
     model = sf.ExactModel(sde, gaussian())
-    pairs = [[law_error(sampler, model, grid(sde, 20, 0.1, steps)) for steps in (200, 400)] for sampler in NOISY]
+    pairs = [[law_error(sampler, model, ratios(sde, 20, 0.1, steps)) for steps in (200, 400)] for sampler in NOISY]
     return [math.log2(coarse / fine) for coarse, fine in pairs]
 
 

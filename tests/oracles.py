@@ -1,11 +1,10 @@
 """What many tests share: the SDEs under test and laws with closed forms."""
 
-import math
-
 import torch
 
 from scorefield.exact import GaussianMixture
 from scorefield.sde import DDPM, EDM, SDE, SMLD, VE, VP, Cosine, LinearSDE, NormalPrior, RectifiedFlow, SubVP
+from scorefield.times import ratios
 
 
 class OrnsteinUhlenbeck(LinearSDE):
@@ -54,7 +53,7 @@ def name(value: object) -> str:
 
 def middle(sde, steps):
     """A grid over noise-to-signal ratios from 20 to 0.1, equal in log-SNR."""
-    return sde.time(torch.linspace(-2 * math.log(20), -2 * math.log(0.1), steps + 1, dtype=torch.float64))
+    return ratios(sde, 20, 0.1, steps)
 
 
 def double(value: float) -> torch.Tensor:

@@ -25,7 +25,7 @@ from scorefield.samplers import Past, Sampler, run
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import VE, VP, LinearSDE, RectifiedFlow
 from scorefield.shapes import Data, Instant, expand
-from scorefield.times import Grid
+from scorefield.times import Grid, ratios
 
 
 class BasisNoise(Noise):
@@ -206,9 +206,7 @@ def check_sampler(sampler: Sampler, order: float, *, sdes: Sequence[LinearSDE] =
     root = torch.tensor([[0.5, 0.0, 0.1], [-0.3, 0.4, 0.0], [0.2, 0.1, 0.3]], dtype=torch.float64)
     law = GaussianMixture.gaussian(torch.tensor([-0.5, 0.1, 0.7], dtype=torch.float64), root @ root.T)
     for sde in sdes:
-        high = max(-2 * math.log(20), float(sde.logsnr(torch.tensor(sde.T, dtype=torch.float64))))
-        low = -2 * math.log(0.1)
-        grids = [sde.time(torch.linspace(high, low, steps + 1, dtype=torch.float64)) for steps in (200, 400)]
+        grids = [ratios(sde, 20, 0.1, steps) for steps in (200, 400)]
         errors = [law_error(sampler, ExactModel(sde, law), times) for times in grids]
         measured = math.log2(max(errors[0], 1e-15) / max(errors[1], 1e-15))
         if not abs(measured - order) < 0.2:

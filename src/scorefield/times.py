@@ -80,6 +80,30 @@ def between(sde: LinearSDE, first: Tensor, last: Tensor, steps: int) -> Grid:
     return _pinned(sde.time(line), float(first), float(last))
 
 
+def ratios(sde: LinearSDE, highest: float, lowest: float, steps: int) -> Grid:
+    """Equal steps of log-SNR between two noise-to-signal ratios sigma/alpha, from `highest`, or T where it has less.
+
+    On this grid exponential integrators take the same steps for every SDE, which is why solvers are compared on it.
+
+    >>> from scorefield.sde import EDM
+    >>> ratios(EDM(), 20.0, 0.2, 2)
+    tensor([20.0000,  2.0000,  0.2000], dtype=torch.float64)
+    """
+    _check(steps)
+    first, last = at_ratio(sde, highest), at_ratio(sde, lowest)
+    if not 0 <= last < first:
+        raise ValueError(
+            f"a grid from sigma/alpha = {highest:g} to {lowest:g} with {type(sde).__name__}: times from "
+            f"{float(first):g} to {float(last):g}, expected a descent within 0 to T = {sde.T:g}"
+        )
+    return between(sde, first, last, steps)
+
+
+def at_ratio(sde: LinearSDE, ratio: Tensor | float) -> Tensor:
+    """The time at which sigma/alpha is `ratio`, at most T."""
+    return sde.time(-2 * torch.log(torch.as_tensor(ratio, dtype=torch.float64))).clamp(max=sde.T)
+
+
 def _from_finite(sde: LinearSDE, steps: int, grid: Callable[[Tensor, int], Grid]) -> Grid:
     """A grid from T, or where nothing can be said of T, T and a grid of a step less from 0.999 T."""
     if steps > 1 and not sde.informative(_double(sde.T)):

@@ -26,7 +26,7 @@ from scorefield.samplers import (
 from scorefield.samplers.exponential import coefficients
 from scorefield.sde import EDM, SMLD, VE, VP, Cosine, RectifiedFlow
 from scorefield.testing import flow_between, flow_error, law_error, propagate
-from scorefield.times import edm, logsnr
+from scorefield.times import edm, logsnr, ratios
 
 FLOW = [
     (DDIM(), 1),
@@ -61,7 +61,7 @@ def order(errors):
 def exact_walk(sde, highest, lowest, steps, known):
     """A model of a mixture, a grid of noise-to-signal ratios, and the flow at its first `known` times and its end."""
     model = ExactModel(sde, mixture(3))
-    times = sde.time(torch.linspace(-2 * math.log(highest), -2 * math.log(lowest), steps + 1, dtype=torch.float64))
+    times = ratios(sde, highest, lowest, steps)
     start = model.marginal(times[0]).sample(8, torch.Generator().manual_seed(0))
     return model, times, [start, *(flow_between(model, start, times[0], t) for t in (*times[1:known], times[-1]))]
 
@@ -180,6 +180,33 @@ def test_restarts_forget_what_went_wrong():
             for sampler in (Heun(), Restart(Heun(), 0.2, 5.0, repeats=3, steps=40))
         )
         assert again < 0.01 * plain
+
+
+@pytest.mark.parametrize("wrap", [lambda restart: restart, PredictorCorrector], ids=["alone", "corrected"])
+@pytest.mark.parametrize(
+    ("restart", "sde", "highest", "lowest", "message"),
+    [
+        (Restart(DDIM(), 0.05), VP(), 20, 0.1, "low 0.05 in a walk that ended at sigma/alpha = 0.1 .*raise it"),
+        (Restart(DDIM(), 0.5), VP(), 0.4, 0.1, "low 0.5 in a walk that begins at sigma/alpha = 0.4.*lower it"),
+        (Restart(DDIM(), 1.0, 2.0), EDM(), 1, 0.1, "low 1 in a walk that begins at sigma/alpha = 1,.*lower it"),
+        (Restart(DDIM(), 0.005), VE(), 20, 0.1, "low 0.005 and VE, whose sigma/alpha is at least 0.01.*raise it"),
+        (Restart(DDIM(), 0.5, 51), VE(), 20, 0.1, "high 51 with VE, whose sigma/alpha is 50 at T.*lower high"),
+    ],
+)
+def test_restarts_that_would_not_happen_are_refused(wrap, restart, sde, highest, lowest, message):
+    model, noise = ExactModel(sde, mixture(3)), Noise(0, range(2))
+    with pytest.raises(ValueError, match=message):
+        run(wrap(restart), model, noise.normal((3,), torch.float64), ratios(sde, highest, lowest, 5), noise=noise)
+
+
+def test_restarts_reach_as_far_as_the_walk():
+    """`low` where the walk ends, `high` where the SDE does."""
+    model, noise = ExactModel(VE(), mixture(3)), Noise(0, range(2))
+    times = ratios(VE(), 20, 0.1, 5)
+    low = float(VE().sigma(times[-1]))
+    with count_evaluations(model) as evaluations:
+        run(Restart(DDIM(), low, 50.0, steps=3), model, noise.normal((3,)), times, noise=noise)
+    assert evaluations.forward == 2 * (5 + 3 + 1)
 
 
 @pytest.mark.parametrize(

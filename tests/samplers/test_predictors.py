@@ -14,7 +14,7 @@ from scorefield.score import ScoreFunction
 from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, RectifiedFlow
 from scorefield.space import DataSpace
 from scorefield.testing import law_error, propagate
-from scorefield.times import edm, logsnr, quadratic, uniform
+from scorefield.times import edm, logsnr, quadratic, ratios, uniform
 
 PREDICTORS = [
     (EulerMaruyama(), 1),
@@ -182,6 +182,20 @@ def test_grids(sde):
     torch.testing.assert_close(ratios.diff(), ratios.diff()[:1].expand(9), rtol=1e-6, atol=0)
     roots = quadratic(sde, 10).sqrt().diff()
     torch.testing.assert_close(roots, roots[:1].expand(10), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("sde", FIVE, ids=name)
+def test_a_grid_between_ratios(sde):
+    times = ratios(sde, 20, 0.1, 7)
+    measured = torch.log(sde.sigma(times) / sde.alpha(times))
+    expected = torch.linspace(math.log(20), math.log(0.1), 8, dtype=torch.float64)
+    torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-9)
+    assert float(ratios(sde, 1e5, 0.1, 7)[0]) == pytest.approx(sde.T, rel=1e-4)
+    for highest, lowest in ((0.1, 20), (0.1, 0.1), (20, -1)):
+        with pytest.raises(ValueError, match=rf"= {highest} to {lowest}.*{name(sde)}.*expected a descent"):
+            ratios(sde, highest, lowest, 7)
+    with pytest.raises(ValueError, match="0 steps"):
+        ratios(sde, 20, 0.1, 0)
 
 
 def test_the_grid_of_karras_et_al():

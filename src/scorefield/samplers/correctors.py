@@ -92,9 +92,17 @@ class PredictorCorrector(Sampler):
     predictor: Sampler = field(default_factory=ReverseDiffusion)
     corrector: Corrector = field(default_factory=Langevin)
 
+    def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
+        """The predictor's own."""
+        return self.predictor.start(model, x, t, noise)
+
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         return self.predictor.step(model, self.corrector.correct(model, x, t, noise), t, s, noise, past)
+
+    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
+        """The predictor's own."""
+        return self.predictor.finish(model, x, t)
 
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Adjusted after the corrector and after the predictor."""

@@ -16,7 +16,7 @@ from scorefield.samplers.predictors import DDIM
 from scorefield.score import ScoreModel
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Instant
-from scorefield.times import between
+from scorefield.times import at_ratio, between
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Heun(Sampler):
         if not sde.informative(t):
             return DDIM().step(model, x, t, s, noise, past)
         if self.churn and self.lowest <= _ratio(sde, t) <= self.highest:
-            later = _time(sde, (1 + self.churn) * _ratio(sde, t))
+            later = at_ratio(sde, (1 + self.churn) * _ratio(sde, t))
             a, v = sde.transition(t, later)
             x, t = a * x + self.noise_scale * torch.sqrt(v) * draw(noise, x), later
         denoised, first = model.predict(x, t)
@@ -61,8 +61,10 @@ class Heun(Sampler):
 class Restart(Sampler):
     """Any sampler that, having passed below r = `low`, goes back to r = `high` by the forward kernel, `repeats` times.
 
-    `low` must lie within the walk, and `high` is at most that of T. Each way down again takes `steps` steps, equal in
-    log-SNR (Xu et al. 2023, algorithm 1).
+    Each way down again takes `steps` steps, equal in log-SNR (Xu et al. 2023, algorithm 1). `high` is at most the r of
+    T, and `low` lies within the walk: a step raises ValueError where `high` is beyond T, `run` where `low` is passed
+    before the walk begins, and at its end, where it denoises, if the walk ends above `low`; a step by itself cannot
+    know.
     """
 
     sampler: Sampler
@@ -79,16 +81,32 @@ class Restart(Sampler):
             )
 
     def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
-        """The sampler's own."""
+        """The sampler's own. Raises ValueError where r has been below `low` from the start."""
+        first, least = (float(_ratio(denoiser(model, self).sde, time)) for time in (t, torch.zeros_like(t)))
+        if first <= self.low:
+            raise ValueError(
+                f"Restart with low {self.low:g} in a walk that begins at sigma/alpha = {first:g}, already there; "
+                "expected low within the walk: lower it"
+            )
+        if self.low < least:
+            raise ValueError(
+                f"Restart with low {self.low:g} and {type(model.sde).__name__}, whose sigma/alpha is at least "
+                f"{least:g}; expected low within the walk: raise it"
+            )
         return self.sampler.start(model, x, t, noise)
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t, and as often as asked for back and down again."""
         sde = denoiser(model, self).sde
+        top, most = at_ratio(sde, self.high), float(_ratio(sde, torch.full_like(t, sde.T)))
+        if self.high > most * (1 + 1e-6):
+            raise ValueError(
+                f"Restart to high {self.high:g} with {type(sde).__name__}, whose sigma/alpha is {most:g} at T; "
+                "expected no more: lower high"
+            )
         x = self.sampler.step(model, x, t, s, noise, past)
         if not _ratio(sde, s) <= self.low < _ratio(sde, t):
             return x
-        top = _time(sde, self.high)
         a, v = sde.transition(s, top)
         for _ in range(self.repeats):
             past.clear()
@@ -97,6 +115,16 @@ class Restart(Sampler):
                 x = self.sampler.step(model, x, here, there, noise, past)
         return x
 
+    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
+        """The sampler's own. Raises ValueError where the walk has not come down to `low`."""
+        last = float(_ratio(denoiser(model, self).sde, t))
+        if last > self.low:
+            raise ValueError(
+                f"Restart with low {self.low:g} in a walk that ended at sigma/alpha = {last:g} and never restarted; "
+                "expected low within the walk: raise it, or end the walk later"
+            )
+        return self.sampler.finish(model, x, t)
+
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Restarts of the adjusted sampler."""
         return Restart(self.sampler.adjusted(adjust), self.low, self.high, self.repeats, self.steps)
@@ -104,8 +132,3 @@ class Restart(Sampler):
 
 def _ratio(sde: LinearSDE, t: Instant) -> Instant:
     return sde.sigma(t) / sde.alpha(t)
-
-
-def _time(sde: LinearSDE, ratio: Instant | float) -> Instant:
-    """The time of a noise-to-signal ratio, at most T."""
-    return sde.time(-2 * torch.log(torch.as_tensor(ratio, dtype=torch.float64))).clamp(max=sde.T)
