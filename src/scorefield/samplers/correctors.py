@@ -113,7 +113,8 @@ class PredictorCorrector(Sampler):
 class CorrectorOnly(Sampler):
     """The corrector at each time, the first and the last included, and no predictor: annealed Langevin dynamics.
 
-    For SDEs with alpha = 1: x_t is taken for x_s as it is.
+    x_t is taken for x_s as it is, which many turns at each time repair for any SDE. Where alpha = 1, for which it was
+    published, only the noise has changed.
     """
 
     corrector: Corrector = field(default_factory=Langevin)
