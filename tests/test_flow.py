@@ -5,12 +5,15 @@ import math
 import pytest
 import torch
 from oracles import ALL, FIVE, Diagonal, correlated, double, mixture, name
+from torch import nn
 
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.flow import ProbabilityFlow, decode, encode, log_likelihood
+from scorefield.network_model import ContinuousTime, NetworkModel
 from scorefield.noise import Noise
-from scorefield.score import ScoreFunction
+from scorefield.ode import ADAMS, DORMAND_PRINCE
+from scorefield.score import NoisePrediction, ScoreFunction
 from scorefield.sde import DDPM, SMLD, VE, VP
 from scorefield.space import DataSpace
 
@@ -175,3 +178,25 @@ def test_likelihood_under_inference_mode():
     expected = log_likelihood(model, x, tol=1e-3).log_prob
     with torch.inference_mode():
         assert torch.equal(log_likelihood(model, x.clone(), tol=1e-3).log_prob, expected)
+
+
+@pytest.mark.parametrize("method", [ADAMS, DORMAND_PRINCE], ids=["Adams", "DormandPrince"])
+def test_labels_of_a_batch_leave_with_their_samples(method):
+    """Each sample has the label that it came with, though others have arrived before it."""
+
+    class Means(nn.Module):
+        def forward(self, x, c, label):
+            return torch.sin(2 * label[:, None].to(x) * x)
+
+    model = NetworkModel(Means(), VP(), DataSpace((2,), classes=4), NoisePrediction(), ContinuousTime())
+    x, labels = torch.linspace(-1, 1, 8).double().reshape(4, 2), torch.tensor([0, 3, 1, 2])
+    together = encode(model.given(label=labels), x, tol=1e-4, method=method)
+    apart = [encode(model.given(label=int(n)), x[i : i + 1], tol=1e-4, method=method) for i, n in enumerate(labels)]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-9, atol=1e-9)
+    probes = Noise(0, range(4)).rademacher((2, 2), torch.float64)
+    together = log_likelihood(model.given(label=labels), x, probes, tol=1e-3, method=method).log_prob
+    apart = [
+        log_likelihood(model.given(label=int(n)), x[i : i + 1], probes[i : i + 1], tol=1e-3, method=method).log_prob
+        for i, n in enumerate(labels)
+    ]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-9, atol=1e-9)

@@ -3,6 +3,8 @@
 Along the flow, log p_t(x_t) = log p_T(x_T) + integral of div u (Song et al. 2021, eq. 39). The divergence is the trace
 of a Jacobian J: exactly, from one product e'J for each coordinate; or as an unbiased estimate e'Je with random signs e
 (Hutchinson 1990; Grathwohl et al. 2019), one draw for the whole path, and K of them for a standard error.
+
+The solver is Adams's unless another of :mod:`scorefield.ode` is given as `method`.
 """
 
 import math
@@ -13,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.ode import Slope, solve
+from scorefield.ode import ADAMS, Method, solve
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Density
 from scorefield.shapes import Data, sum_data
@@ -35,7 +37,7 @@ class Likelihood:
 
 
 @torch.no_grad()
-def encode(model: ScoreModel, x: Data, *, tol: float = 1e-5) -> Data:
+def encode(model: ScoreModel, x: Data, *, tol: float = 1e-5, method: Method = ADAMS) -> Data:
     """Data in model units to x_T.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
@@ -45,16 +47,14 @@ def encode(model: ScoreModel, x: Data, *, tol: float = 1e-5) -> Data:
     tensor([[1.0000, 1.0000]])
     """
     flow = model.flow_variable()
-    z, _ = solve(_alone(flow.slope), flow.state(x, flow.start), flow.start, flow.end, tol=tol)
-    return flow.data(z, flow.end)
+    return flow.data(_follow(model, flow.state(x, flow.start), flow.start, flow.end, tol, method), flow.end)
 
 
 @torch.no_grad()
-def decode(model: ScoreModel, latent: Data, *, tol: float = 1e-5) -> Data:
+def decode(model: ScoreModel, latent: Data, *, tol: float = 1e-5, method: Method = ADAMS) -> Data:
     """x_T to data in model units: the inverse of `encode`."""
     flow = model.flow_variable()
-    z, _ = solve(_alone(flow.slope), flow.state(latent, flow.end), flow.end, flow.start, tol=tol)
-    return flow.data(z, flow.start)
+    return flow.data(_follow(model, flow.state(latent, flow.end), flow.end, flow.start, tol, method), flow.start)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class ProbabilityFlow:
     """Samples by the adaptive ODE: deterministic given the prior's noise, with steps chosen to the tolerance `tol`."""
 
     tol: float = 1e-2
+    method: Method = ADAMS
 
     def __post_init__(self) -> None:
         if not self.tol > 0:
@@ -70,7 +71,7 @@ class ProbabilityFlow:
     @torch.no_grad()
     def sample(self, model: ScoreModel, x: Data) -> Data:
         """x_T to data in model units, with a denoising evaluation at the end where the SDE is linear."""
-        y = decode(model, x, tol=self.tol)
+        y = decode(model, x, tol=self.tol, method=self.method)
         return (
             model.denoise(y, torch.tensor(model.sde.t_min, dtype=torch.float64)) if isinstance(model, Denoiser) else y
         )
@@ -83,6 +84,7 @@ def log_likelihood(
     *,
     prior: Density | None = None,
     tol: float = 1e-5,
+    method: Method = ADAMS,
 ) -> Likelihood:
     """The log-density of data in model units, by the flow from t_min to T.
 
@@ -97,14 +99,23 @@ def log_likelihood(
     """
     flow, dim = model.flow_variable(), math.prod(x.shape[1:])
     exact = probes is None
-    if probes is None:
-        probes = (
-            torch.eye(dim, dtype=x.dtype, device=x.device).reshape(1, dim, *x.shape[1:]).expand(len(x), *[-1] * x.ndim)
-        )
-    slope = _with_divergence(flow.slope, probes, exact)
+    given = torch.eye(dim, dtype=x.dtype, device=x.device).reshape(1, dim, *x.shape[1:]) if probes is None else probes
+    along = (_rows(x),) if exact else (_rows(x), given)
+
+    def slope(u: Tensor, z: Tensor, rows: Tensor, probes: Tensor = given) -> tuple[Tensor, Tensor]:
+        dz, traces = _with_divergence(_slope(model, rows), u, z, probes)
+        return dz, traces.sum(1, keepdim=True) if exact else traces
+
     with torch.no_grad():
         z, divergence = solve(
-            slope, flow.state(x, flow.start), flow.start, flow.end, tol=tol, integral_scale=float(dim)
+            slope,
+            flow.state(x, flow.start),
+            flow.start,
+            flow.end,
+            method=method,
+            tol=tol,
+            integral_scale=float(dim),
+            along=along,
         )
     latent = flow.data(z, flow.end)
     count = divergence.shape[1]
@@ -121,26 +132,34 @@ def log_likelihood(
     return Likelihood(torch.stack(list(parts.values())).sum(0), error, latent, parts)
 
 
-def _alone(slope: Callable[[Tensor, Tensor], Tensor]) -> Slope:
-    def with_nothing(u: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        return slope(u, z), z.new_empty(len(z), 0)
-
-    return with_nothing
+def _rows(x: Data) -> Tensor:
+    return torch.arange(len(x), device=x.device)
 
 
-def _with_divergence(slope: Callable[[Tensor, Tensor], Tensor], probes: Tensor, exact: bool) -> Slope:
-    """The slope with e'Je for each probe e, or with their sum where they are all coordinates."""
-    directions = probes.unbind(1)
+def _slope(model: ScoreModel, rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The slope of those samples of the batch."""
+    return model.select(rows).flow_variable().slope
 
-    def with_divergence(u: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(False), torch.enable_grad():
-            z = z.detach().clone().requires_grad_()
-            dz = slope(u.clone(), z)
-            products = [
-                sum_data(torch.autograd.grad(dz, z, e.clone(), retain_graph=i < len(directions) - 1)[0] * e)
-                for i, e in enumerate(directions)
-            ]
-        traces = torch.stack(products, 1)
-        return dz.detach(), traces.sum(1, keepdim=True) if exact else traces
 
-    return with_divergence
+def _follow(model: ScoreModel, z: Tensor, start: float, end: float, tol: float, method: Method) -> Tensor:
+    """The flow variable's state from u = `start` to `end`."""
+
+    def slope(u: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return _slope(model, rows)(u, z), z.new_empty(len(z), 0)
+
+    return solve(slope, z, start, end, method=method, tol=tol, along=(_rows(z),))[0]
+
+
+def _with_divergence(
+    slope: Callable[[Tensor, Tensor], Tensor], u: Tensor, z: Tensor, probes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The slope, and e'Je for each of the probes e, (batch, probes)."""
+    directions = [e.expand_as(z) for e in probes.unbind(1)]
+    with torch.inference_mode(False), torch.enable_grad():
+        z = z.detach().clone().requires_grad_()
+        dz = slope(u.clone(), z)
+        products = [
+            sum_data(torch.autograd.grad(dz, z, e.clone(), retain_graph=i < len(directions) - 1)[0] * e)
+            for i, e in enumerate(directions)
+        ]
+    return dz.detach(), torch.stack(products, 1)

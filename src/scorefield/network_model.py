@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from scorefield.nn.inference import lay_out
@@ -197,6 +198,12 @@ class NetworkModel(Denoiser):
         bound._modules = dict(self._modules)
         bound.label = label
         return bound
+
+    def select(self, rows: Int64[Tensor, "rows"]) -> "NetworkModel":
+        """This model with the labels of those rows, where each sample of a batch has its own."""
+        if not isinstance(self.label, Tensor) or self.label.ndim == 0:
+            return self
+        return self.labelled(self.label[rows.to(self.label.device)])
 
     def _view(self, coefficients: tuple[Time, Time], x: Data, output: Data) -> Data:
         skip, out = coefficients

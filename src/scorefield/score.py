@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from scorefield.flow_variable import Angle, FlowVariable, PlainTime
@@ -64,6 +65,10 @@ class ScoreModel(nn.Module, ABC):
     def given(self, **condition: Tensor | int) -> "ScoreModel":
         """This model with a condition bound to it (`label=3`): samplers only ever see (x, t)."""
         raise ValueError(f"condition {', '.join(condition)} given to {type(self).__name__}, which takes none")
+
+    def select(self, rows: Int64[Tensor, "rows"]) -> "ScoreModel":  # noqa: ARG002
+        """This model for some samples of its batch: of conditions that belong to each sample, those rows."""
+        return self
 
     def _nonlinear(self, view: str) -> TypeError:
         return TypeError(
