@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from .images import to_uint8 as to_uint8
     from .masks import hole as hole
     from .masks import read_mask as read_mask
+    from .shards import Shards as Shards
+    from .shards import prepare_shards as prepare_shards
     from .source import open_data as open_data
 
 _MODULES = {
     "ArraySource": "arrays",
     "Batches": "batches",
     "DataError": "base",
+    "Shards": "shards",
     "Source": "base",
     "atomic_folder": "files",
     "atomic_write": "files",
@@ -38,6 +41,7 @@ _MODULES = {
     "hole": "masks",
     "open_data": "source",
     "permutation": "batches",
+    "prepare_shards": "shards",
     "read_mask": "masks",
     "save_image": "images",
     "save_samples": "images",

@@ -94,6 +94,11 @@ def save_image(
         _write_png(file, image)
 
 
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether data of ``shape`` (without the batch) are images that a PNG holds: of 1 or 3 channels."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
 def check_samples_path(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     """Raise now what :func:`save_samples` would raise later, for samples of ``shape`` (without the batch).
 
@@ -102,7 +107,7 @@ def check_samples_path(path: str | os.PathLike[str], shape: Sequence[int]) -> No
     ending = Path(path).suffix.lower()
     if ending not in (".png", ".npz", ".npy", ""):
         raise DataError(f"{os.fspath(path)}: cannot write {ending}; expected .png, .npz, .npy or a folder's name")
-    if ending in (".png", "") and (len(shape) != 3 or shape[0] not in (1, 3)):
+    if ending in (".png", "") and not is_image(shape):
         raise DataError(
             f"{os.fspath(path)}: samples of shape {tuple(shape)} are no images of 1 or 3 channels; "
             f"write to a name that ends in .npz or .npy"
