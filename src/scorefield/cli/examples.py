@@ -18,8 +18,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "sample": (
         "scorefield sample mnist --out samples.png --n 16 --sampler unipc --steps 15 --trajectory way.gif",
-        "scorefield sample mnist --out samples.npz --sampler pc --snr 0.16 --steps 200",
-        "scorefield sample runs/digits --out digits --sampler ode --tol 1e-3 --n 4",
+        "scorefield sample runs/digits --out samples.npz --sampler ode --tol 1e-3 --n 4",
+        "scorefield sample mnist --out many --n 200 --batch-size 50 --sampler unipc --steps 15",
     ),
     "likelihood": (
         "scorefield likelihood mnist --data example:mnist --n 8",

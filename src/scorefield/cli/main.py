@@ -80,3 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo(f"error: {line}", err=True)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else USAGE
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

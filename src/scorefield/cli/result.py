@@ -47,7 +47,7 @@ def tell(as_json: bool, shown: RenderableType, **facts: Any) -> None:
         typer.echo(shown)
     else:
         Console(markup=False, emoji=False).print(shown)
-    if "nfe" in facts:
+    if facts.get("nfe") is not None:
         typer.echo(f"{facts['nfe']:.0f} network evaluations each, {facts['seconds']:.1f} s on {facts['device']}")
 
 

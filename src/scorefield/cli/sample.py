@@ -1,6 +1,5 @@
 """`scorefield sample`: new data from a model."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +15,13 @@ from scorefield.cli.options import (
     ModelArgument,
     PrecisionOption,
     SamplerName,
-    SamplesOption,
     SeedOption,
     SnrOption,
 )
 
 if TYPE_CHECKING:
+    from scorefield.cli.processes import Processes
+    from scorefield.cli.sampling import Drawing
     from scorefield.flow import ProbabilityFlow
     from scorefield.samplers import Sampler
 
@@ -30,8 +30,13 @@ STEPS, TOL = 100, 1e-4
 
 def sample(
     model: ModelArgument,
-    out: SamplesOption,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 64,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="FILE", help="A .png (grid), .npz or .npy, or a folder: a PNG each, other data .npz files."
+        ),
+    ],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples.")] = 64,
     seed: SeedOption = 0,
     sampler: Annotated[
         SamplerName,
@@ -65,73 +70,73 @@ def sample(
     compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw samples from a model."""
+    """Draw samples from a model.
+
+    A folder is filled batch by batch. The same command goes on where it was killed,
+    and adds to what is there with a larger --n. Several GPUs make the same files:
+
+    torchrun --nproc-per-node 8 -m scorefield sample mnist --out many -n 50000
+    """
+    from pathlib import Path
+
     import scorefield as sf
     from scorefield.api import batches
     from scorefield.cli.choices import OptionError, of_recipe, predictor_corrector, probability_flow
-    from scorefield.cli.progress import progress
-    from scorefield.cli.result import kept, stopwatch, tell
+    from scorefield.cli.processes import launched
+    from scorefield.cli.result import stopwatch, tell
+    from scorefield.cli.sampling import Drawing, settings_of, to_file, to_folder
     from scorefield.cli.session import open_model
     from scorefield.cli.trajectory import Trajectory
-    from scorefield.data import check_samples_path, save_samples
-    from scorefield.samplers import Progress
+    from scorefield.data import Shards, check_samples_path
 
-    chosen: Sampler | ProbabilityFlow
-    if sampler == "ode":
-        chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
-        if trajectory is not None:
-            raise OptionError("--trajectory with --sampler ode, which walks no grid of steps: name another sampler")
-    elif sampler != "recipe":
-        chosen = predictor_corrector(sampler, corrector, snr, tol)
-    scored = open_model(model, device, label, precision, compiled)
-    if sampler == "recipe":
-        chosen, steps, grid = of_recipe(scored, steps, grid, corrector=corrector, snr=snr, tol=tol)
-    check_samples_path(out, scored.space.shape)
-    walk = sampler != "ode"
-    steps, grid = steps or STEPS, grid or "logsnr"
-    film = None if trajectory is None else Trajectory(trajectory, out, scored, steps)
-    parts = list(batches(range(n), batch_size))
+    folder = Path(out).suffix == ""
 
-    elapsed = stopwatch()
-    with (
-        sf.count_evaluations(scored) as evaluations,
-        kept(lambda samples: save_samples(out, samples, seed), n, out) as done,
-        progress("sampling", len(parts) * (steps if walk else 1), evaluations) as advance,
-    ):
+    def prepare(team: "Processes") -> "Drawing":
+        chosen: Sampler | ProbabilityFlow
+        if team.world > 1 and not folder:
+            raise OptionError(f"--out {out} with {team.world} processes, which cannot write one file: give a folder")
+        if sampler == "ode":
+            chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
+            if trajectory is not None:
+                raise OptionError("--trajectory with --sampler ode, which walks no grid of steps: name another sampler")
+        elif sampler != "recipe":
+            chosen = predictor_corrector(sampler, corrector, snr, tol)
+        scored = open_model(model, team.device(device), label, precision, compiled)
+        if not folder:
+            check_samples_path(out, scored.space.shape)
+        if sampler == "ode":
+            return Drawing(scored, chosen, None, None, seed)
+        count, times = steps or STEPS, grid or "logsnr"
+        if sampler == "recipe":
+            chosen, count, times = of_recipe(scored, steps, grid, corrector=corrector, snr=snr, tol=tol)
+        film = None if trajectory is None else Trajectory(trajectory, out, scored, count)
+        return Drawing(scored, chosen, count, times, seed, film)
 
-        def stepped(done: Progress, film: Trajectory | None) -> None:
-            advance()
-            if film is not None:
-                film.see(done)
-
-        for part in parts:
-            seen = film if part.start == 0 else None
-            samples = sf.sample(
-                scored,
-                len(part),
-                seed=seed,
-                sampler=chosen,
-                steps=steps,
-                grid=grid,
-                batch_size=len(part),
-                first=part.start,
-                callback=partial(stepped, film=seen),
-            )
-            if seen is not None:
-                seen.write(samples)
-            done.append(samples)
-            if not walk:
-                advance()
-    tell(
-        as_json,
-        f"{n} samples of seed {seed} in {out}",
-        out=out,
-        n=n,
-        seed=seed,
-        sampler=str(chosen),
-        steps=steps if walk else None,
-        grid=grid if walk else None,
-        nfe=evaluations.forward / n,
-        device=str(sf.api.device_of(scored)),
-        seconds=elapsed(),
-    )
+    with launched() as team:
+        drawing = team.together(lambda: prepare(team))
+        elapsed = stopwatch()
+        if folder:
+            shards = Shards(Path(out), n, batch_size, seed, drawing.model.space.shape)
+            settings = settings_of(drawing, batch_size, label=label, precision=precision, compile=compiled)
+            drawn = to_folder(drawing, shards, settings, model, team)
+        else:
+            drawn = to_file(drawing, list(batches(range(n), batch_size)), out)
+        if not team.first:
+            return
+        made = n - drawn.resumed
+        before = f", {drawn.resumed} of them from before" if drawn.resumed else ""
+        tell(
+            as_json,
+            f"{n} samples of seed {seed} in {out}{before}" if made else f"{out} has all {n} samples: nothing to do",
+            out=out,
+            n=n,
+            resumed=drawn.resumed,
+            seed=seed,
+            sampler=str(drawing.sampler),
+            steps=drawing.steps,
+            grid=drawing.grid,
+            nfe=drawn.evaluations / made if made else None,
+            device=str(sf.api.device_of(drawing.model)),
+            processes=team.world,
+            seconds=elapsed(),
+        )
