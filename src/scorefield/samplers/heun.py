@@ -83,12 +83,12 @@ class Restart(Sampler):
     def start(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         """The sampler's own. Raises ValueError where r has been below `low` from the start."""
         first, least = (float(_ratio(denoiser(model, self).sde, time)) for time in (t, torch.zeros_like(t)))
-        if first <= self.low:
+        if self._low(first):
             raise ValueError(
                 f"Restart with low {self.low:g} in a walk that begins at sigma/alpha = {first:g}, already there; "
                 "expected low within the walk: lower it"
             )
-        if self.low < least:
+        if not self._low(least):
             raise ValueError(
                 f"Restart with low {self.low:g} and {type(model.sde).__name__}, whose sigma/alpha is at least "
                 f"{least:g}; expected low within the walk: raise it"
@@ -105,7 +105,7 @@ class Restart(Sampler):
                 "expected no more: lower high"
             )
         x = self.sampler.step(model, x, t, s, noise, past)
-        if not _ratio(sde, s) <= self.low < _ratio(sde, t):
+        if self._low(float(_ratio(sde, t))) or not self._low(float(_ratio(sde, s))):
             return x
         a, v = sde.transition(s, top)
         for _ in range(self.repeats):
@@ -118,12 +118,16 @@ class Restart(Sampler):
     def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
         """The sampler's own. Raises ValueError where the walk has not come down to `low`."""
         last = float(_ratio(denoiser(model, self).sde, t))
-        if last > self.low:
+        if not self._low(last):
             raise ValueError(
                 f"Restart with low {self.low:g} in a walk that ended at sigma/alpha = {last:g} and never restarted; "
                 "expected low within the walk: raise it, or end the walk later"
             )
         return self.sampler.finish(model, x, t)
+
+    def _low(self, ratio: float) -> bool:
+        """Whether `ratio` is at most `low`, or would be without rounding: a walk may end there."""
+        return ratio <= self.low * (1 + 1e-6)
 
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Restarts of the adjusted sampler."""
