@@ -37,6 +37,7 @@ NOISY = [
     sf.Ancestral(),
     sf.Ancestral("forward"),
     sf.DDIM(eta=0.5),
+    sf.StochasticHeun(),
     sf.DPMSolver(1, tau=1.0),
     sf.DPMSolver(2, tau=0.5),
     sf.DPMSolver(2, tau=1.0),

@@ -92,6 +92,7 @@ PREDICTORS = [
     sf.DDIM(eta=0.5),
     sf.Heun(),
     sf.Heun(churn=0.03),
+    sf.StochasticHeun(),
     sf.DPMSolver(),
     sf.DPMSolver(order=3),
     sf.DPMSolver(tau=1.0),

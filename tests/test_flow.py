@@ -115,7 +115,7 @@ def test_flow_samples_follow_the_data(sde):
     law = correlated(2)
     model = ExactModel(sde, law)
     x = sde.prior.sample(Noise(0, range(2000)).normal((2,), torch.float64))
-    y = ProbabilityFlow(1e-5).sample(model, x)
+    y = ProbabilityFlow(1e-5).sample(model, x, Noise(0, range(2000)))
     torch.testing.assert_close(torch.cov(y.T), law.covariance, rtol=0.15, atol=0.02)
     assert float((y.mean(0) - law.mean).abs().max()) < 0.06
 

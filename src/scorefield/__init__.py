@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scorefield.samplers import (
         DDIM,
         DEIS,
+        AdaptiveSDE,
         Ancestral,
         DPMSolver,
         DPMSolverSinglestep,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         PredictorCorrector,
         Restart,
         ReverseDiffusion,
+        StochasticHeun,
         UniPC,
         run,
     )
@@ -51,6 +53,7 @@ _HOMES = {
     "samplers": (
         "DDIM",
         "DEIS",
+        "AdaptiveSDE",
         "Ancestral",
         "DPMSolver",
         "DPMSolverSinglestep",
@@ -60,6 +63,7 @@ _HOMES = {
         "PredictorCorrector",
         "Restart",
         "ReverseDiffusion",
+        "StochasticHeun",
         "UniPC",
         "run",
     ),
@@ -78,6 +82,7 @@ __all__ = [
     "SMLD",
     "VE",
     "VP",
+    "AdaptiveSDE",
     "Ancestral",
     "Cosine",
     "DPMSolver",
@@ -102,6 +107,7 @@ __all__ = [
     "ReverseDiffusion",
     "ScoreFunction",
     "ScoreModel",
+    "StochasticHeun",
     "SubVP",
     "Subspace",
     "UniPC",

@@ -19,7 +19,7 @@ from scorefield import flow
 from scorefield.counting import count_evaluations
 from scorefield.guidance.replacement import Grey, Mask, Replacement
 from scorefield.noise import Noise
-from scorefield.samplers import Ancestral, Progress, Sampler, run
+from scorefield.samplers import Adaptive, Ancestral, Progress, Sampler, run
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Density
 from scorefield.times import GRIDS, Grid, GridName
@@ -124,7 +124,7 @@ def sample(
     n: int = 1,
     *,
     seed: int = 0,
-    sampler: Sampler | flow.ProbabilityFlow | None = None,
+    sampler: Sampler | Adaptive | None = None,
     steps: int = STEPS,
     grid: GridName | None = None,
     batch_size: int = 64,
@@ -136,7 +136,7 @@ def sample(
 
     The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR
     ("logsnr"), in time ("uniform", the paper's), in its root ("quadratic") or as in EDM ("edm"), with a denoising
-    evaluation at the end; `ProbabilityFlow` takes steps of its own choice.
+    evaluation at the end; `ProbabilityFlow` and `AdaptiveSDE` take steps of their own choice.
     `label` asks a model with classes for one of them.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
@@ -340,7 +340,7 @@ def _conditional(
 
 def _generate(
     model: ScoreModel,
-    sampler: Sampler | flow.ProbabilityFlow | None,
+    sampler: Sampler | Adaptive | None,
     steps: int,
     grid: GridName | None,
     noise: Noise,
@@ -348,8 +348,8 @@ def _generate(
 ) -> Tensor:
     """One batch in model units, from the prior's noise."""
     x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
-    if isinstance(sampler, flow.ProbabilityFlow):
-        return sampler.sample(model, x)
+    if isinstance(sampler, Adaptive):
+        return sampler.sample(model, x, noise)
     times = time_grid(model, steps, grid)
     denoise = isinstance(model, Denoiser)
     return run(sampler or Ancestral(), model, x, times, noise=noise, denoise=denoise, callback=callback)

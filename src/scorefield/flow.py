@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.noise import Noise
 from scorefield.ode import ADAMS, Method, solve
+from scorefield.samplers import Adaptive
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Density
 from scorefield.shapes import Data, sum_data
@@ -58,7 +60,7 @@ def decode(model: ScoreModel, latent: Data, *, tol: float = 1e-5, method: Method
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow:
+class ProbabilityFlow(Adaptive):
     """Samples by the adaptive ODE: deterministic given the prior's noise, with steps chosen to the tolerance `tol`."""
 
     tol: float = 1e-2
@@ -69,7 +71,7 @@ class ProbabilityFlow:
             raise ValueError(f"ProbabilityFlow with tolerance {self.tol}, expected a positive number")
 
     @torch.no_grad()
-    def sample(self, model: ScoreModel, x: Data) -> Data:
+    def sample(self, model: ScoreModel, x: Data, noise: Noise) -> Data:  # noqa: ARG002
         """x_T to data in model units, with a denoising evaluation at the end where the SDE is linear."""
         y = decode(model, x, tol=self.tol, method=self.method)
         return (

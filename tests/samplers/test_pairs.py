@@ -14,14 +14,14 @@ import torch
 
 from scorefield import samplers
 from scorefield.recipes.build import SDES
-from scorefield.samplers import CorrectorOnly, EulerMaruyama, Langevin, PredictorCorrector, Sampler
+from scorefield.samplers import CorrectorOnly, EulerMaruyama, Langevin, PredictorCorrector, Sampler, StochasticHeun
 
 ROOT = Path(__file__).parent.parent.parent
 pairs = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "pairs.py")))
 PREDICTORS = [pytest.param(predictor, id=pairs.label(predictor)) for predictor in pairs.PREDICTORS]
 LINEAR = [pytest.param(sde, id=type(sde).__name__) for sde in pairs.LINEAR]
 ALONE, CORRECTED, ONLY = "Predictors alone", "With a corrector", "Correctors alone"
-OF_ANY_SDE = (EulerMaruyama,)
+OF_ANY_SDE = (EulerMaruyama, StochasticHeun)
 ONLY_ROW = "CorrectorOnly(Langevin(snr=0.3, steps=12))"
 
 

@@ -9,7 +9,7 @@ from oracles import FIVE, Diagonal, correlated, double, middle, mixture, name
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.samplers import DDIM, Ancestral, EulerMaruyama, Heun, ReverseDiffusion, run
+from scorefield.samplers import DDIM, Ancestral, EulerMaruyama, Heun, ReverseDiffusion, StochasticHeun, run
 from scorefield.score import ScoreFunction
 from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, RectifiedFlow
 from scorefield.space import DataSpace
@@ -27,6 +27,7 @@ PREDICTORS = [
     (DDIM(eta=0.5), 1),
     (DDIM(eta=1.0), 1),
     (Heun(), 2),
+    (StochasticHeun(), 2),
 ]
 
 
@@ -111,7 +112,7 @@ def test_whole_runs_reach_the_data(sde):
 def test_starts_where_nothing_of_the_data_is_left(predictor, order, sde):
     """From alpha = 0 to the data, on the library's own grids: every predictor converges to the law of the data."""
     model = ExactModel(sde, correlated())
-    grid = uniform if isinstance(predictor, EulerMaruyama) else logsnr
+    grid = uniform if isinstance(predictor, EulerMaruyama | StochasticHeun) else logsnr
     errors = [law_error(predictor, model, grid(sde, steps, 0.02)) for steps in (200, 600)]
     assert errors[1] < 0.6 * errors[0] or errors[1] < 0.01
     assert errors[1] < 0.15

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-from scorefield.cli.options import CorrectorName, PredictorName
+from scorefield.cli.options import AdaptiveName, CorrectorName, PredictorName
 from scorefield.flow import ProbabilityFlow
 from scorefield.recipes.build import RecipeModel, build_sampler
 from scorefield.samplers import (
     DDIM,
     DEIS,
+    Adaptive,
+    AdaptiveSDE,
     Ancestral,
     DPMSolver,
     DPMSolverSinglestep,
@@ -17,6 +19,7 @@ from scorefield.samplers import (
     PredictorCorrector,
     ReverseDiffusion,
     Sampler,
+    StochasticHeun,
     UniPC,
 )
 from scorefield.score import ScoreModel
@@ -27,6 +30,7 @@ _PREDICTORS: dict[str, Callable[[], Sampler]] = {
     "reverse-diffusion": ReverseDiffusion,
     "euler-maruyama": EulerMaruyama,
     "heun": Heun,
+    "stochastic-heun": StochasticHeun,
     "ddim": DDIM,
     "dpmpp-2m": DPMSolver,
     "dpmpp-2m-sde": lambda: DPMSolver(tau=1.0),
@@ -36,6 +40,8 @@ _PREDICTORS: dict[str, Callable[[], Sampler]] = {
     "deis": DEIS,
     "pc": ReverseDiffusion,
 }
+
+_ADAPTIVE: dict[AdaptiveName, Callable[..., Adaptive]] = {"ode": ProbabilityFlow, "adaptive-sde": AdaptiveSDE}
 
 
 class OptionError(ValueError):
@@ -71,9 +77,9 @@ def of_recipe(
     return build_sampler(model.recipe, model.sde)[0], steps or sampling.steps, grid or sampling.grid
 
 
-def probability_flow(tol: float | None, **ignored: object) -> ProbabilityFlow:
-    """The adaptive ODE. Raises OptionError where one of the options that it would ignore is given."""
+def adaptive(name: AdaptiveName, tol: float | None, **ignored: object) -> Adaptive:
+    """A sampler that chooses its own steps. Raises OptionError where an option that it would ignore is given."""
     for option, value in ignored.items():
         if value is not None:
-            raise OptionError(f"--{option} {value} with --sampler ode, which chooses its own steps: give --tol")
-    return ProbabilityFlow() if tol is None else ProbabilityFlow(tol)
+            raise OptionError(f"--{option} {value} with --sampler {name}, which chooses its own steps: give --tol")
+    return _ADAPTIVE[name]() if tol is None else _ADAPTIVE[name](tol)

@@ -11,6 +11,7 @@ PredictorName = Literal[
     "reverse-diffusion",
     "euler-maruyama",
     "heun",
+    "stochastic-heun",
     "dpmpp-2m",
     "dpmpp-2m-sde",
     "dpmpp-2s",
@@ -19,7 +20,8 @@ PredictorName = Literal[
     "deis",
     "pc",
 ]
-SamplerName = Literal[PredictorName, "ode", "recipe"]
+AdaptiveName = Literal["ode", "adaptive-sde"]
+SamplerName = Literal[PredictorName, AdaptiveName, "recipe"]
 CorrectorName = Literal["none", "langevin"]
 GridName = Literal["logsnr", "uniform", "quadratic", "edm"]
 PrecisionName = Literal["fp32", "bf16"]

@@ -22,10 +22,9 @@ from scorefield.cli.options import (
 if TYPE_CHECKING:
     from scorefield.cli.processes import Processes
     from scorefield.cli.sampling import Drawing
-    from scorefield.flow import ProbabilityFlow
-    from scorefield.samplers import Sampler
+    from scorefield.samplers import Adaptive, Sampler
 
-STEPS, TOL = 100, 1e-4
+STEPS = 100
 
 
 def sample(
@@ -53,7 +52,7 @@ def sample(
     grid: GridOption = None,
     tol: Annotated[
         float | None,
-        typer.Option("--tol", help="The error that the ODE solver may make along its way.", show_default=str(TOL)),
+        typer.Option("--tol", help="The error that an adaptive solver may make.", show_default="1e-2, SDE 2e-2"),
     ] = None,
     label: LabelOption = None,
     trajectory: Annotated[
@@ -81,7 +80,7 @@ def sample(
 
     import scorefield as sf
     from scorefield.api import batches
-    from scorefield.cli.choices import OptionError, of_recipe, predictor_corrector, probability_flow
+    from scorefield.cli.choices import OptionError, adaptive, of_recipe, predictor_corrector
     from scorefield.cli.processes import launched
     from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.sampling import Drawing, settings_of, to_file, to_folder
@@ -92,19 +91,21 @@ def sample(
     folder = Path(out).suffix == ""
 
     def prepare(team: "Processes") -> "Drawing":
-        chosen: Sampler | ProbabilityFlow
+        chosen: Sampler | Adaptive
         if team.world > 1 and not folder:
             raise OptionError(f"--out {out} with {team.world} processes, which cannot write one file: give a folder")
-        if sampler == "ode":
-            chosen = probability_flow(tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
+        if sampler == "ode" or sampler == "adaptive-sde":
+            chosen = adaptive(sampler, tol, steps=steps, grid=grid, corrector=corrector, snr=snr)
             if trajectory is not None:
-                raise OptionError("--trajectory with --sampler ode, which walks no grid of steps: name another sampler")
+                raise OptionError(
+                    f"--trajectory with --sampler {sampler}, which walks no grid of steps: name another sampler"
+                )
         elif sampler != "recipe":
             chosen = predictor_corrector(sampler, corrector, snr, tol)
         scored = open_model(model, team.device(device), label, precision, compiled)
         if not folder:
             check_samples_path(out, scored.space.shape)
-        if sampler == "ode":
+        if sampler == "ode" or sampler == "adaptive-sde":
             return Drawing(scored, chosen, None, None, seed)
         count, times = steps or STEPS, grid or "logsnr"
         if sampler == "recipe":

@@ -20,10 +20,9 @@ from scorefield.cli.progress import sample_progress
 from scorefield.cli.result import kept
 from scorefield.cli.trajectory import Trajectory
 from scorefield.data import Shards, prepare_shards, save_samples
-from scorefield.flow import ProbabilityFlow
 from scorefield.network_model import NetworkModel
 from scorefield.recipes.build import RecipeModel
-from scorefield.samplers import Progress, Sampler
+from scorefield.samplers import Adaptive, Progress, Sampler
 from scorefield.times import GridName
 
 Seen = Callable[[float], None]
@@ -32,10 +31,10 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn: by a walk of `steps` on a grid, or, where these are None, along the flow."""
+    """How samples are drawn: by a walk of `steps` on a grid, or, where these are None, in the sampler's own."""
 
     model: NetworkModel
-    sampler: Sampler | ProbabilityFlow
+    sampler: Sampler | Adaptive
     steps: int | None
     grid: GridName | None
     seed: int

@@ -1,6 +1,7 @@
-"""Samplers on fixed time grids."""
+"""Samplers, on time grids and with steps of their own choice."""
 
-from scorefield.samplers.base import Past, Progress, Sampler, run
+from scorefield.samplers.adaptive import AdaptiveSDE, StochasticHeun
+from scorefield.samplers.base import Adaptive, Past, Progress, Sampler, run
 from scorefield.samplers.correctors import Corrector, CorrectorOnly, Langevin, PredictorCorrector
 from scorefield.samplers.exponential import DEIS, DPMSolver, DPMSolverSinglestep, UniPC
 from scorefield.samplers.heun import Heun, Restart
@@ -9,6 +10,8 @@ from scorefield.samplers.predictors import DDIM, Ancestral, EulerMaruyama, Rever
 __all__ = [
     "DDIM",
     "DEIS",
+    "Adaptive",
+    "AdaptiveSDE",
     "Ancestral",
     "Corrector",
     "CorrectorOnly",
@@ -23,6 +26,7 @@ __all__ = [
     "Restart",
     "ReverseDiffusion",
     "Sampler",
+    "StochasticHeun",
     "UniPC",
     "run",
 ]

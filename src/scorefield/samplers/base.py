@@ -43,6 +43,14 @@ class Sampler(ABC):
         return _Adjusted(self, adjust)
 
 
+class Adaptive(ABC):
+    """Brings a batch from the prior to the data in steps of its own choice. Hyper-parameters only, no state."""
+
+    @abstractmethod
+    def sample(self, model: ScoreModel, x: Data, noise: Noise) -> Data:
+        """x_T to data in model units; `noise` has a stream for each sample."""
+
+
 Adjust = Callable[[ScoreModel, Data, Instant, Noise], Data]
 
 

@@ -26,7 +26,6 @@ step is of first order, and looks back at nothing.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -108,13 +107,13 @@ class _Integrator:
 
 @dataclass(frozen=True)
 class DPMSolver(Sampler):
-    """DPM-Solver++ with the values of `order` times, one evaluation a step: 2M, 3M, with tau = 1 2M SDE.
+    """DPM-Solver++ with the values of `order` times, 6 at most, one evaluation a step: 2M, 3M, with tau = 1 2M SDE.
 
     A walk begins with a step of first order and adds an order with every step: order 3 is that of walks that begin
     with exact values, and falls to 2 otherwise. With noise (`tau` > 0) the weak order is 2 at most.
     """
 
-    order: Literal[1, 2, 3] = 2
+    order: int = 2
     tau: float = 0.0
 
     def __post_init__(self) -> None:
@@ -167,7 +166,7 @@ class UniPC(Sampler):
     with exact values, and 3 otherwise.
     """
 
-    order: Literal[1, 2, 3] = 2
+    order: int = 2
 
     def __post_init__(self) -> None:
         _check_order(self, self.order)
@@ -186,7 +185,7 @@ class UniPC(Sampler):
 class DEIS(Sampler):
     """DEIS with the values of the noise at `order` times, polynomials in log(sigma/alpha); one evaluation a step."""
 
-    order: Literal[1, 2, 3] = 3
+    order: int = 3
 
     def __post_init__(self) -> None:
         _check_order(self, self.order)
@@ -207,8 +206,8 @@ def _remember(past: Past, t: Instant, said: Data, most: int) -> None:
 
 
 def _check_order(sampler: Sampler, order: int) -> None:
-    if order not in (1, 2, 3):
-        raise ValueError(f"{type(sampler).__name__} of order {order}, expected 1, 2 or 3")
+    if not 1 <= order <= 6:
+        raise ValueError(f"{type(sampler).__name__} of order {order}, expected 1 to 6")
 
 
 def _check_tau(sampler: Sampler, tau: float) -> None:
