@@ -11,9 +11,10 @@ import scorefield as sf
 from scorefield.space import DataSpace
 
 SAMPLERS = {
-    "ancestral": sf.Ancestral(),
-    "pc": sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(snr=0.16)),
-    "ode": sf.ProbabilityFlow(1e-4),
+    "best": {"budget": 12},
+    "ancestral": {"sampler": sf.Ancestral(), "steps": 12},
+    "pc": {"sampler": sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(snr=0.16)), "steps": 12},
+    "ode": {"sampler": sf.ProbabilityFlow(1e-4)},
 }
 
 
@@ -28,7 +29,7 @@ def test_a_sample_is_its_seed_at_every_batch_size(sde, sampler):
     model = images(sde)
 
     def samples(n, batch_size, first=0, seed=3):
-        return sf.sample(model, n, seed=seed, sampler=sampler, steps=12, batch_size=batch_size, first=first)
+        return sf.sample(model, n, seed=seed, **sampler, batch_size=batch_size, first=first)
 
     whole = samples(64, 64)
     assert float((whole[:21] - samples(21, 7)).abs().max()) < 1e-4
@@ -131,7 +132,7 @@ def test_errors_are_one_line_with_a_remedy():
     for call, message in (
         (lambda: sf.sample(model, 0), "0 samples, expected 1 or more"),
         (lambda: sf.sample(model, 1, batch_size=0), "0 batch size, expected 1 or more"),
-        (lambda: sf.sample(model, 1, steps=0), "0 steps, expected at least 1"),
+        (lambda: sf.sample(model, 1, steps=0), "0 steps, expected 1 or more"),
         (lambda: sf.encode(model, torch.zeros(1, 3, 4, 4)), r"shape \(1, 3, 4, 4\), expected \(batch, 1, 4, 4\)"),
         (
             lambda: sf.inpaint(model, torch.zeros(1, 1, 4, 4), torch.ones(5, 5, dtype=torch.bool)),

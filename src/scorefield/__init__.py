@@ -12,7 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scorefield.api import LogLikelihood, colorize, decode, encode, fit, inpaint, load, log_likelihood, sample
+    from scorefield.api import (
+        LogLikelihood,
+        calibrate,
+        colorize,
+        decode,
+        encode,
+        fit,
+        inpaint,
+        load,
+        log_likelihood,
+        sample,
+    )
     from scorefield.convert.export import export
     from scorefield.counting import count_evaluations
     from scorefield.exact import ExactModel, GaussianMixture
@@ -42,7 +53,18 @@ if TYPE_CHECKING:
     from scorefield.space import DataSpace
 
 _HOMES = {
-    "api": ("LogLikelihood", "colorize", "decode", "encode", "fit", "inpaint", "load", "log_likelihood", "sample"),
+    "api": (
+        "LogLikelihood",
+        "calibrate",
+        "colorize",
+        "decode",
+        "encode",
+        "fit",
+        "inpaint",
+        "load",
+        "log_likelihood",
+        "sample",
+    ),
     "convert.export": ("export",),
     "counting": ("count_evaluations",),
     "exact": ("ExactModel", "GaussianMixture"),
@@ -111,6 +133,7 @@ __all__ = [
     "SubVP",
     "Subspace",
     "UniPC",
+    "calibrate",
     "colorize",
     "count_evaluations",
     "decode",

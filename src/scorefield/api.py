@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from scorefield import flow
+from scorefield import calibration, flow
+from scorefield.calibration import Calibration, plan_for, solver
 from scorefield.counting import count_evaluations
 from scorefield.guidance.replacement import Grey, Mask, Replacement
 from scorefield.noise import Noise
-from scorefield.samplers import Adaptive, Ancestral, Progress, Sampler, run
+from scorefield.samplers import Adaptive, Ancestral, Progress, Sampler, StochasticHeun, UniPC, run
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Density
 from scorefield.times import GRIDS, Grid, GridName
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from scorefield.recipes.build import RecipeModel
 
 Callback = Callable[[Progress], None]
-STEPS = 100
+BUDGET, STEPS = 50, 100
 
 
 def load(
@@ -124,9 +125,10 @@ def sample(
     n: int = 1,
     *,
     seed: int = 0,
+    budget: int | None = None,
     sampler: Sampler | Adaptive | None = None,
-    steps: int = STEPS,
-    grid: GridName | None = None,
+    steps: int | None = None,
+    grid: GridName | Grid | None = None,
     batch_size: int = 64,
     first: int = 0,
     label: int | None = None,
@@ -134,9 +136,11 @@ def sample(
 ) -> Shaped[Tensor, "n *data"]:
     """`n` samples in data units: numbers `first` to `first + n - 1` of `seed`.
 
-    The sampler is ancestral unless given, on a grid of `steps` predictor updates that are equal in log-SNR
-    ("logsnr"), in time ("uniform", the paper's), in its root ("quadratic") or as in EDM ("edm"), with a denoising
-    evaluation at the end; `ProbabilityFlow` and `AdaptiveSDE` take steps of their own choice.
+    With nothing else given, a `budget` of network evaluations for each sample, 50 unless given, is spent as is best for
+    the model: as it was calibrated, or as is best on average (:mod:`scorefield.calibration`). Or name a `sampler`,
+    which walks a grid of `steps` predictor updates (100 unless given) with a denoising evaluation at the end; they are
+    equal in log-SNR ("logsnr"), in time ("uniform", the paper's), in its root ("quadratic") or as in EDM ("edm"), or
+    `grid` is the times themselves. `ProbabilityFlow` and `AdaptiveSDE` take steps of their own choice.
     `label` asks a model with classes for one of them.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
@@ -147,8 +151,9 @@ def sample(
     """
     model = model if label is None else model.given(label=label)
     indices = range(first, first + _positive(n, "samples"))
+    chosen, times = choose(model, budget=budget, sampler=sampler, steps=steps, grid=grid)
     parts = [
-        _generate(model, sampler, steps, grid, Noise(seed, batch, device_of(model)), callback)
+        _generate(model, chosen, times, Noise(seed, batch, device_of(model)), callback)
         for batch in batches(indices, batch_size)
     ]
     return model.space.to_data(torch.cat(parts))
@@ -331,28 +336,82 @@ def _conditional(
     callback: Callback | None,
 ) -> Tensor:
     """`n` samples for each of `count` conditions; sample j of condition i is number i n + j of the seed."""
-    parts = []
+    parts, times = [], time_grid(model, steps, grid)
     for batch in batches(range(count * _positive(n, "samples per image")), batch_size):
         noise = Noise(seed, batch, device_of(model))
-        parts.append(_generate(model, sampler_of(torch.tensor(batch) // n), steps, grid, noise, callback))
+        parts.append(_generate(model, sampler_of(torch.tensor(batch) // n), times, noise, callback))
     return model.space.to_data(torch.cat(parts)).reshape(count, n, *model.space.shape)
 
 
 def _generate(
-    model: ScoreModel,
-    sampler: Sampler | Adaptive | None,
-    steps: int,
-    grid: GridName | None,
-    noise: Noise,
-    callback: Callback | None,
+    model: ScoreModel, sampler: Sampler | Adaptive, times: Grid | None, noise: Noise, callback: Callback | None
 ) -> Tensor:
     """One batch in model units, from the prior's noise."""
     x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
     if isinstance(sampler, Adaptive):
         return sampler.sample(model, x, noise)
-    times = time_grid(model, steps, grid)
-    denoise = isinstance(model, Denoiser)
-    return run(sampler or Ancestral(), model, x, times, noise=noise, denoise=denoise, callback=callback)
+    assert times is not None
+    return run(sampler, model, x, times, noise=noise, denoise=isinstance(model, Denoiser), callback=callback)
+
+
+def choose(
+    model: ScoreModel,
+    *,
+    budget: int | None = None,
+    sampler: Sampler | Adaptive | None = None,
+    steps: int | None = None,
+    grid: GridName | Grid | None = None,
+) -> tuple[Sampler | Adaptive, Grid | None]:
+    """The sampler, and the times that it walks unless it chooses them itself, that `sample` would take."""
+    if budget is not None and not (sampler is None and steps is None and grid is None):
+        raise ValueError(f"budget={budget} with a sampler, steps or a grid, which it stands for: leave out one of them")
+    if isinstance(sampler, Adaptive):
+        if steps is not None or grid is not None:
+            raise ValueError(
+                f"steps or a grid with {type(sampler).__name__}, which chooses its own steps: leave them out"
+            )
+        return sampler, None
+    if sampler is None and grid is None and isinstance(model, Denoiser):
+        plan = plan_for(model.sde, model.plans, budget or (BUDGET if steps is None else _positive(steps, "steps") + 1))
+        return solver(plan), torch.tensor(plan.times, dtype=torch.float64)
+    if budget is not None:
+        raise ValueError(f"budget={budget} with {type(model.sde).__name__}, which is not linear: give steps")
+    best = UniPC(3) if isinstance(model, Denoiser) else StochasticHeun()
+    if isinstance(grid, Tensor):
+        if steps is not None:
+            raise ValueError(f"steps={steps} with a grid of {len(grid)} times: leave out one of them")
+        return sampler or best, grid
+    return sampler or best, time_grid(model, STEPS if steps is None else steps, grid)
+
+
+def calibrate(
+    model: Denoiser,
+    budgets: Sequence[int] = (5, 8, 10, 15, 20),
+    *,
+    samples: int = 32,
+    seed: int = 0,
+    batch_size: int = 64,
+    trials: int = 60,
+    callback: Callable[[int, int], None] | None = None,
+) -> dict[int, Calibration]:
+    """Find how this model spends each budget of evaluations best, and have `sample(model, budget=…)` do so.
+
+    Solvers, grids and ends are compared on `samples` samples with a fine solution of the probability flow;
+    `scorefield.checkpoint.save_plans(model.plans, folder)` writes what was found beside a model. `callback` is told how
+    many budgets are done, and how many there are.
+
+    >>> from scorefield.exact import ExactModel, GaussianMixture
+    >>> from scorefield.sde import VP
+    >>> model = ExactModel(VP(), GaussianMixture(torch.zeros(1, 2), variances=torch.full((1, 2), 0.1)))
+    >>> found = calibrate(model, [5], samples=4, trials=10)
+    >>> found[5].plan.error <= found[5].default.error
+    True
+    """
+    noise = Noise(seed, range(_positive(samples, "samples")), device_of(model), "calibration")
+    x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
+    found = calibration.calibrate(model, x, budgets, batch_size=batch_size, trials=trials, callback=callback)
+    model.plans = {**model.plans, **{budget: each.plan for budget, each in found.items()}}
+    return found
 
 
 def time_grid(model: ScoreModel, steps: int, grid: GridName | None) -> Grid:

@@ -14,11 +14,23 @@ import torch
 
 from scorefield.convert.model import model_with
 from scorefield.convert.weights import ConversionError
+from scorefield.data import atomic_write
 from scorefield.model_folder import MODEL, WEIGHTS, CheckpointError, read_description, read_weights, write_folder
+from scorefield.plan import Plan, read_plans, write_plans
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
 from scorefield.recipes.build import RecipeModel
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled_models", "load_model", "read_checkpoint", "save_model"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "bundled_models",
+    "load_model",
+    "read_checkpoint",
+    "save_model",
+    "save_plans",
+]
+
+PLANS = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,24 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
         model = model_with(checkpoint.recipe, lambda _: weights, str(folder / WEIGHTS))
     except ConversionError as error:
         raise CheckpointError(str(error)) from None
-    model.metadata = checkpoint.metadata
+    model.metadata, model.plans = checkpoint.metadata, _plans(folder)
     return model.to(device)
+
+
+def save_plans(plans: Mapping[int, Plan], folder: str | os.PathLike[str]) -> None:
+    """Write plans beside the model in `folder`, for the budgets of `sf.sample`."""
+    with atomic_write(Path(folder) / PLANS, "w") as file:
+        file.write(write_plans(plans))
+
+
+def _plans(folder: Path) -> dict[int, Plan]:
+    path = folder / PLANS
+    if not path.is_file():
+        return {}
+    try:
+        return read_plans(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it, or calibrate the model again") from None
 
 
 def read_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:

@@ -15,14 +15,16 @@ Each view comes from its own coefficients of x and F, never from another view: n
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from scorefield.flow_variable import Angle, FlowVariable, PlainTime
+from scorefield.plan import Plan
 from scorefield.sde import SDE, LinearSDE
 from scorefield.shapes import Data, Time, expand
 from scorefield.space import DataSpace
@@ -37,6 +39,8 @@ class ScoreModel(nn.Module, ABC):
 
     sde: SDE
     space: DataSpace
+    plans: Mapping[int, Plan] = MappingProxyType({})
+    """How to spend a budget of evaluations, for the budgets that were calibrated."""
 
     def __init__(self, sde: SDE, space: DataSpace) -> None:
         super().__init__()

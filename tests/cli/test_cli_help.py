@@ -19,6 +19,7 @@ COMMANDS = [name for name in EXAMPLES if name != "scorefield"]
 LESS = {
     "train": ["--steps", "2", "--batch-size", "4", "model.channels=8", "model.multipliers=[1,2]", "model.attention=[]"],
     "sample": ["--steps", "2"],
+    "calibrate": ["--budgets", "3", "--samples", "2", "--trials", "1"],
     "likelihood": ["--tol", "0.5"],
     "encode": ["--tol", "0.5"],
     "decode": ["--tol", "0.5"],
@@ -75,5 +76,7 @@ def test_examples_run(cli, here):
             less = less[:4]
         if "ode" in words:
             less = ["--tol", "0.5"]
+        if "--budget" in words:
+            less = ["--budget", "3"]
         outcome = cli(*words, *less)
         assert (outcome.status, example) == (0, example), outcome.err

@@ -55,7 +55,7 @@ def test_json_is_one_object_and_nothing_else(cli, here):
     outcome = cli("sample", "grey", "--json", out="a.npz", **QUICK)
     told = json.loads(outcome.out)
     assert outcome.err == ""
-    assert (told["n"], told["seed"], told["steps"], told["grid"], told["out"]) == (5, 0, 3, "logsnr", "a.npz")
+    assert (told["n"], told["seed"], told["steps"], told["grid"], told["out"]) == (5, 0, 3, "best", "a.npz")
     assert told["nfe"] == 4  # three steps and the denoising
 
 
@@ -74,7 +74,8 @@ def test_json_is_one_object_and_nothing_else(cli, here):
         ({"sampler": "unipc"}, str(sf.UniPC())),
         ({"sampler": "deis"}, str(sf.DEIS())),
         ({"sampler": "pc", "snr": 0.2}, str(sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin(0.2)))),
-        ({"corrector": "langevin"}, str(sf.PredictorCorrector(sf.Ancestral(), sf.Langevin()))),
+        ({"sampler": "ancestral", "corrector": "langevin"}, str(sf.PredictorCorrector(sf.Ancestral(), sf.Langevin()))),
+        ({"sampler": "stochastic-heun"}, str(sf.StochasticHeun())),
     ],
 )
 def test_every_sampler_is_the_one_that_it_says(cli, here, options, sampler):
@@ -118,8 +119,13 @@ def test_half_the_precision_gives_nearly_the_same(cli, here, monkeypatch):
         ({"sampler": "ode", "steps": 4}, "give --tol"),
         ({"sampler": "ode", "grid": "uniform"}, "give --tol"),
         ({"sampler": "ode", "corrector": "langevin"}, "give --tol"),
-        ({"tol": 0.1}, "give --steps"),
-        ({"snr": 0.2}, "give --corrector langevin"),
+        ({"sampler": "adaptive-sde", "steps": 4}, "give --tol"),
+        ({"tol": 0.1}, "name one"),
+        ({"snr": 0.2}, "name one"),
+        ({"budget": 9, "sampler": "ddim"}, "leave one out"),
+        ({"budget": 9, "steps": 4}, "leave out one"),
+        ({"sampler": "ddim", "tol": 0.1}, "give --steps"),
+        ({"sampler": "ddim", "snr": 0.2}, "give --corrector langevin"),
         ({"sampler": "pc", "corrector": "none"}, "give --sampler reverse-diffusion"),
         ({"sampler": "pc", "snr": 2}, "0 < snr < 1"),
     ],
@@ -167,3 +173,29 @@ def test_what_was_made_before_an_interruption_is_kept(cli, here, monkeypatch, er
 def test_what_could_not_be_written_is_not_sampled(cli, here, monkeypatch, out):
     monkeypatch.setattr(sf, "sample", lambda *_, **__: pytest.fail("sampled"))
     assert out in cli("sample", "grey", out=out).error
+
+
+def test_a_calibrated_budget_is_spent_as_was_found(cli, here):
+    """The plans lie beside the model, and what is drawn with a budget goes by them."""
+    outcome = cli("calibrate", "grey", "--json", budgets="4,6", samples=2, trials=3)
+    assert outcome.status == 0, outcome.err
+    told = json.loads(outcome.out)["budgets"]
+    plans = sf.load("./grey").plans
+    assert sorted(plans) == [4, 6]
+    assert {int(b): (t["solver"], t["error"]) for b, t in told.items()} == {
+        b: (plan.solver, plan.error) for b, plan in plans.items()
+    }
+    assert all(t["error"] <= t["default_error"] for t in told.values())
+    drawn = json.loads(cli("sample", "grey", "--json", out="a.npz", n=2, budget=6).out)
+    assert (drawn["nfe"], drawn["steps"]) == (6, 5)
+    assert cli("sample", "grey", out="b.npz", n=2, budget=6).status == 0
+    sampler, times = sf.api.choose(sf.load("./grey"), budget=6)
+    assert times.tolist() == list(plans[6].times)
+    assert drawn["sampler"] == str(sampler)
+    (here / "grey" / "calibration.json").write_text("{")
+    assert "calibrate the model again" in cli("sample", "grey", out="a.npz", n=1).error
+
+
+@pytest.mark.parametrize("budgets", ["1", "a", "5,", ""])
+def test_budgets_are_numbers(cli, here, budgets):
+    assert "give numbers of evaluations from 2 on" in cli("calibrate", "grey", budgets=budgets).error

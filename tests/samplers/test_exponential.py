@@ -37,6 +37,7 @@ FLOW = [
     (UniPC(1), 2),
     (UniPC(2), 3),
     (UniPC(3), 4),
+    (UniPC(2, of_noise=True), 3),
     (DEIS(1), 1),
     (DEIS(2), 2),
     (DEIS(3), 3),
@@ -68,7 +69,7 @@ def exact_walk(sde, highest, lowest, steps, known):
 
 def error_from_exact_values(sampler, sde, steps, known):
     model, times, (*along, last, end) = exact_walk(sde, 20, 0.1, steps, known + 1)
-    view = model.noise if isinstance(sampler, DEIS) else model.denoise
+    view = model.noise if isinstance(sampler, DEIS) or getattr(sampler, "of_noise", False) else model.denoise
     past = [(t, view(x, t)) for t, x in zip(times[:known], along, strict=True)][-getattr(sampler, "order", 1) :]
     return flow_error(sampler, model, last, times[known:], past=past, exact=end)
 

@@ -64,6 +64,13 @@ def predictor_corrector(
     return PredictorCorrector(predictor, Langevin() if snr is None else Langevin(snr))
 
 
+def refuse_with_best(**ignored: object) -> None:
+    """Raise OptionError where an option is given that the best sampler for a budget would ignore."""
+    for option, value in ignored.items():
+        if value is not None:
+            raise OptionError(f"--{option} {value} without a --sampler that takes it: name one")
+
+
 def of_recipe(
     model: ScoreModel, steps: int | None, grid: GridName | None, **ignored: object
 ) -> tuple[Sampler, int, GridName]:

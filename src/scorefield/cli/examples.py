@@ -17,9 +17,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield train mnist --data example:mnist --out runs/small --steps 10 model.channels=16 sde.name=subvp",
     ),
     "sample": (
-        "scorefield sample mnist --out samples.png --n 16 --sampler unipc --steps 15 --trajectory way.gif",
+        "scorefield sample mnist --out samples.png --n 16 --budget 20 --trajectory way.gif",
         "scorefield sample runs/digits --out samples.npz --sampler ode --tol 1e-3 --n 4",
-        "scorefield sample mnist --out many --n 200 --batch-size 50 --sampler unipc --steps 15",
+        "scorefield sample mnist --out many --n 200 --batch-size 50 --sampler dpmpp-2m-sde --steps 15",
     ),
     "likelihood": (
         "scorefield likelihood mnist --data example:mnist --n 8",
@@ -42,6 +42,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "colorize": (
         "scorefield colorize runs/colour --data grey --out coloured.png",
         "scorefield colorize runs/colour --data grey --n 8 --images 2 --steps 1000 --out coloured.npz",
+    ),
+    "calibrate": (
+        "scorefield calibrate runs/digits",
+        "scorefield calibrate runs/digits --budgets 6,12 --samples 16 --trials 0",
     ),
     "convert": (
         "scorefield convert checkpoint.pth ncsnpp --config config.json",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from scorefield.cli.calibrate import calibrate
 from scorefield.cli.conditional import colorize, inpaint
 from scorefield.cli.convert import convert
 from scorefield.cli.demo import demo
@@ -26,7 +27,20 @@ from scorefield.cli.train import train
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-for _command in (train, sample, likelihood, encode, decode, inpaint, colorize, convert, info, recipes, demo):
+for _command in (
+    train,
+    sample,
+    likelihood,
+    encode,
+    decode,
+    inpaint,
+    colorize,
+    calibrate,
+    convert,
+    info,
+    recipes,
+    demo,
+):
     app.command(epilog=epilog(EXAMPLES[_command.__name__]))(_command)
 
 

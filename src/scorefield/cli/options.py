@@ -21,7 +21,7 @@ PredictorName = Literal[
     "pc",
 ]
 AdaptiveName = Literal["ode", "adaptive-sde"]
-SamplerName = Literal[PredictorName, AdaptiveName, "recipe"]
+SamplerName = Literal["best", PredictorName, AdaptiveName, "recipe"]
 CorrectorName = Literal["none", "langevin"]
 GridName = Literal["logsnr", "uniform", "quadratic", "edm"]
 PrecisionName = Literal["fp32", "bf16"]

@@ -41,11 +41,16 @@ def sample(
         SamplerName,
         typer.Option(
             "--sampler",
-            help="pc: reverse diffusion, Langevin; ode: the probability flow; recipe: the recipe's own.",
+            help="best: for the budget; pc: reverse diffusion, Langevin; ode: the flow; recipe: the recipe's own.",
         ),
-    ] = "ancestral",
+    ] = "best",
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", min=2, help="Network evaluations for each sample.", show_default="50"),
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Predictor steps.", show_default=str(STEPS))
+        int | None,
+        typer.Option("--steps", min=1, help="Predictor steps.", show_default=str(STEPS)),
     ] = None,
     corrector: CorrectorOption = None,
     snr: SnrOption = None,
@@ -80,7 +85,7 @@ def sample(
 
     import scorefield as sf
     from scorefield.api import batches
-    from scorefield.cli.choices import OptionError, adaptive, of_recipe, predictor_corrector
+    from scorefield.cli.choices import OptionError, adaptive, of_recipe, predictor_corrector, refuse_with_best
     from scorefield.cli.processes import launched
     from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.sampling import Drawing, settings_of, to_file, to_folder
@@ -92,6 +97,8 @@ def sample(
 
     def prepare(team: "Processes") -> "Drawing":
         chosen: Sampler | Adaptive
+        if budget is not None and sampler != "best":
+            raise OptionError(f"--budget {budget} with --sampler {sampler}: leave one out; a budget names the sampler")
         if team.world > 1 and not folder:
             raise OptionError(f"--out {out} with {team.world} processes, which cannot write one file: give a folder")
         if sampler == "ode" or sampler == "adaptive-sde":
@@ -100,6 +107,8 @@ def sample(
                 raise OptionError(
                     f"--trajectory with --sampler {sampler}, which walks no grid of steps: name another sampler"
                 )
+        elif sampler == "best":
+            refuse_with_best(corrector=corrector, snr=snr, tol=tol)
         elif sampler != "recipe":
             chosen = predictor_corrector(sampler, corrector, snr, tol)
         scored = open_model(model, team.device(device), label, precision, compiled)
@@ -107,6 +116,11 @@ def sample(
             check_samples_path(out, scored.space.shape)
         if sampler == "ode" or sampler == "adaptive-sde":
             return Drawing(scored, chosen, None, None, seed)
+        if sampler == "best":
+            chosen, best = sf.api.choose(scored, budget=budget, steps=steps, grid=grid)
+            assert best is not None
+            film = None if trajectory is None else Trajectory(trajectory, out, scored, len(best) - 1)
+            return Drawing(scored, chosen, len(best) - 1, best, seed, film)
         count, times = steps or STEPS, grid or "logsnr"
         if sampler == "recipe":
             chosen, count, times = of_recipe(scored, steps, grid, corrector=corrector, snr=snr, tol=tol)
@@ -135,7 +149,7 @@ def sample(
             seed=seed,
             sampler=str(drawing.sampler),
             steps=drawing.steps,
-            grid=drawing.grid,
+            grid=drawing.grid if isinstance(drawing.grid, str | None) else "best",
             nfe=drawn.evaluations / made if made else None,
             device=str(sf.api.device_of(drawing.model)),
             processes=team.world,

@@ -23,7 +23,7 @@ from scorefield.data import Shards, prepare_shards, save_samples
 from scorefield.network_model import NetworkModel
 from scorefield.recipes.build import RecipeModel
 from scorefield.samplers import Adaptive, Progress, Sampler
-from scorefield.times import GridName
+from scorefield.times import Grid, GridName
 
 Seen = Callable[[float], None]
 _LOOK_SECONDS = 1.0
@@ -36,7 +36,7 @@ class Drawing:
     model: NetworkModel
     sampler: Sampler | Adaptive
     steps: int | None
-    grid: GridName | None
+    grid: GridName | Grid | None
     seed: int
     film: Trajectory | None = None
 
@@ -49,7 +49,9 @@ class Drawing:
             if film is not None:
                 film.see(done)
 
-        walk: dict[str, Any] = {} if self.steps is None else {"steps": self.steps, "grid": self.grid}
+        walk: dict[str, Any] = {"grid": self.grid} if isinstance(self.grid, str | Tensor) else {}
+        if isinstance(self.grid, str):
+            walk["steps"] = self.steps
         samples = sf.sample(
             self.model,
             len(part),
@@ -174,7 +176,7 @@ def settings_of(drawing: Drawing, batch_size: int, **more: Any) -> dict[str, Any
         "seed": drawing.seed,
         "sampler": str(drawing.sampler),
         "steps": drawing.steps,
-        "grid": drawing.grid,
+        "grid": drawing.grid.tolist() if isinstance(drawing.grid, Tensor) else drawing.grid,
         "batch_size": batch_size,
         **more,
         "device": sf.api.device_of(drawing.model).type,

@@ -163,18 +163,22 @@ class UniPC(Sampler):
     """UniPC: DPM-Solver++ of `order` times, and a correction of each step by the next one's evaluation, at no cost.
 
     The correction raises the order by one, also that of a walk's first step. UniPC(3) has order 4 in walks that begin
-    with exact values, and 3 otherwise.
+    with exact values, and 3 otherwise. With `of_noise` the noise is the polynomial, and not the denoised data.
     """
 
     order: int = 2
+    of_noise: bool = False
 
     def __post_init__(self) -> None:
         _check_order(self, self.order)
 
-    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
-        integrator, said = _Integrator(model.sde), model.denoise(x, t)
+        integrator = _Integrator(model.sde, of_noise=self.of_noise)
+        if self.of_noise and not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+            return DDIM().step(model, x, t, s, noise, past)
+        said = model.noise(x, t) if self.of_noise else model.denoise(x, t)
         if past:
             x = x + integrator.correction(t, said, past)
         _remember(past, t, said, self.order)
