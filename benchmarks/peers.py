@@ -33,6 +33,8 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield import times
+from scorefield.calibration import plan_for
+from scorefield.calibration import solver as planned
 from scorefield.flow import decode
 from scorefield.samplers import run
 
@@ -116,6 +118,8 @@ OURS = {
     "DPM-Solver++ 2S": (sf.DPMSolverSinglestep(), 2),
     "UniPC 1": (sf.UniPC(1), 1),
 }
+for k in (3, 4):
+    OURS |= {f"UniPC {k} noise": (sf.UniPC(k, of_noise=True), 1)}
 for k in (2, 3, 4, 5, 6):
     OURS |= {f"DPM-Solver++ {k}M": (sf.DPMSolver(k), 1), f"UniPC {k}": (sf.UniPC(k), 1), f"DEIS {k}": (sf.DEIS(k), 1)}
 
@@ -127,6 +131,14 @@ def ours():
 
     for (solver, (sampler, evaluations)), grid, end in product(OURS.items(), GRIDS, ENDS):
         yield Contestant("ours", solver, grid + end, partial(walk, sampler, grid, end), evaluations)
+
+    def calibrated(problem, steps):
+        """What `budget=` takes: the plans beside the bundled models, found with other starts."""
+        plan = plan_for(problem.model.sde, problem.model.plans, steps + 1)
+        times, noise = torch.tensor(plan.times, dtype=torch.float64), sf.Noise(0, range(len(problem.x)))
+        return run(planned(plan), problem.model, problem.x, times, noise=noise)
+
+    yield Contestant("ours", "budget", "calibrated", calibrated)
 
     def flow(problem, n):
         """The flow from T to t_sample, rather than to t_min."""

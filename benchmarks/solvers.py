@@ -40,6 +40,7 @@ from torch import nn
 
 import scorefield as sf
 from scorefield.counting import count_evaluations
+from scorefield.plan import read_plans, write_plans
 from scorefield.samplers import run
 from scorefield.testing import flow_between
 from scorefield.times import edm, logsnr
@@ -111,6 +112,7 @@ def problem(name: str, cache: Path) -> tuple[Problem, float]:
     """The problem, and how far two ways to solve it exactly are apart."""
     if name.startswith("mixture"):
         model = Mixture(sf.VP() if name.endswith("vp") else sf.VE(), image_law())
+        model.plans = plans(name, model, cache)
     else:
         model = sf.load(name, device="cpu")
     noise = sf.Noise(0, range(SAMPLES[name]))
@@ -121,6 +123,15 @@ def problem(name: str, cache: Path) -> tuple[Problem, float]:
         torch.save(exact(name, model, x.double()), kept)
     found = torch.load(kept, weights_only=True)
     return Problem(name, model, x, found[0]), float((found[0] - found[1]).square().mean().sqrt())
+
+
+def plans(name, model, cache):
+    """A mixture's plans for its budgets, found with starts of another seed."""
+    kept = cache / f"scorefield_plans_{name}.json"
+    if not kept.exists():
+        found = sf.calibrate(Mixture(model.sde, model.law.to(torch.float32)), BUDGETS[:5], samples=64, seed=1)
+        kept.write_text(write_plans({budget: each.plan for budget, each in found.items()}))
+    return read_plans(kept.read_text())
 
 
 def exact(name, model, x):

@@ -43,31 +43,33 @@ _SPACINGS: tuple[Callable[[LinearSDE, int, float | None], Grid], ...] = (
     quadratic,
     uniform,
 )
-_ENDS = (None, 0.025, 0.06)
+_ENDS = (None, 0.025, 0.06, 0.12)
 _KNOTS, _KEPT, _FIRST, _LAST = 6, 2, 0.5, 0.06
+_REACH = 1.5
+"""How far beyond the budget that it was found for a plan is still better than the default."""
 
 
 def default_plan(sde: LinearSDE, budget: int) -> Plan:
     """What is best on average over mixtures and bundled models (`benchmarks/solvers.py`), for models not calibrated.
 
     >>> from scorefield.sde import VP
-    >>> default_plan(VP(), 20).solver
+    >>> default_plan(VP(), 10).solver
     'deis-3'
     """
     if budget < 2:
         raise ValueError(f"a budget of {budget} evaluations, expected 2 or more: a step and the denoising")
     steps = budget - 1
     if budget < 8:
-        return Plan("unipc-2", _floats(quadratic(sde, steps, _end(sde, 0.06))))
-    if budget < 30:
+        return Plan("unipc-2", _floats(quadratic(sde, steps, _end(sde, 0.12))))
+    if budget < 18:
         return Plan("deis-3", _floats(edm(sde, steps)))
-    return Plan("unipc-4", _floats(logsnr(sde, steps)))
+    return Plan("deis-4" if budget < 40 else "unipc-5", _floats(logsnr(sde, steps)))
 
 
 def plan_for(sde: LinearSDE, plans: Mapping[int, Plan], budget: int) -> Plan:
     """The plan of the largest calibrated budget within this one, its grid divided more finely where there is more."""
     within = [known for known in plans if known <= budget]
-    if not within or budget > 2 * max(within):
+    if not within or budget > _REACH * max(within):
         return default_plan(sde, budget)
     plan = plans[max(within)]
     return replace(plan, times=_refined(sde, plan.times, budget - 1))
