@@ -150,6 +150,8 @@ def report(out: Path) -> None:
             axis.loglog(nfe, error, "o-", color=colour, markersize=3, linewidth=1, label=label)
         axis.set_title(f"{r['what']}, {r['name']}", fontsize=9)
         axis.set_xlabel("evaluations", fontsize=8)
+        axis.set_xticks([10, 20, 50, 100], ["10", "20", "50", "100"])
+        axis.minorticks_off()
         axis.grid(alpha=0.2)
     axes[0, 0].legend(labels=["RK45 in plain t", "ours"], fontsize=8, frameon=False)
     figure.savefig(out / "flow.png", dpi=110)

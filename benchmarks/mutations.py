@@ -21,6 +21,14 @@ TEST_SDE, TEST_SCORE, TEST_FLOW, TEST_ODE = "test_sde.py", "test_score.py", "tes
 PREDICTORS, CORRECTORS = "samplers/test_predictors.py", "samplers/test_correctors.py"
 EXPONENTIAL = "samplers/test_exponential.py"
 SLIPS = [
+    ("Adams: the corrector through a value less", "ode/adams.py", "index <= orders[..., None]", "index < orders[..., None]", TEST_ODE),
+    ("Adams: the predictor without the step's size", "ode/adams.py", "predict = h[:, None] * ", "predict = ", TEST_ODE),
+    ("adaptive flow: labels stay when samples leave", "flow.py", "model.select(rows).flow_variable()", "model.flow_variable()", TEST_FLOW),
+    ("Brownian bridge: its variance doubled", "brownian.py", "0.5 * math.sqrt((following - at) / END)", "0.7071 * math.sqrt((following - at) / END)", "test_brownian.py"),
+    ("stochastic Heun: the second stage at the first time", "samplers/adaptive.py", "moved(euler, s)", "moved(euler, t)", PREDICTORS),
+    ("adaptive SDE: noise not scaled to the way", "samplers/adaptive.py", "math.sqrt(way) * increments", "increments", "samplers/test_adaptive.py"),
+    ("budgets: refined grids of a step less", "calibration.py", "steps + 1 - len(head)", "steps - len(head)", "test_calibration.py"),
+    ("UniPC of the noise: coefficients of the data", "samplers/exponential.py", "rate = -1.0 if self.of_noise else", "rate = 1.0 if self.of_noise else", EXPONENTIAL),
     ("VP: a factor 2 in alpha'", SDE, "return -0.5 * self.beta(t) * self.alpha(t)", "return -self.beta(t) * self.alpha(t)", TEST_SDE),
     ("VP: sigma without its square root", SDE, "return torch.sqrt(-torch.expm1(-self.integral(t)))", "return -torch.expm1(-self.integral(t))", TEST_SDE),
     ("VP: sigma' with alpha for alpha²", SDE, "0.5 * self.beta(t) * self.alpha(t) ** 2 / self.sigma(t)", "0.5 * self.beta(t) * self.alpha(t) / self.sigma(t)", TEST_SDE),
@@ -47,8 +55,8 @@ SLIPS = [
     ("angle form: volume upside down", "flow_variable.py", "math.log(math.hypot(*self._ends(self.sde.T)) / math.hypot(*self._ends(self.sde.t_min)))", "math.log(math.hypot(*self._ends(self.sde.t_min)) / math.hypot(*self._ends(self.sde.T)))", TEST_FLOW),
     ("standard error without its square root", "flow.py", "divergence.std(1) / math.sqrt(count)", "divergence.std(1) / count", TEST_FLOW),
     ("exact trace: mean for sum", "flow.py", "traces.sum(1, keepdim=True) if exact", "traces.mean(1, keepdim=True) if exact", TEST_FLOW),
-    ("Dormand–Prince: a digit exchanged", "ode.py", "-5103 / 18656)", "-5103 / 18566)", TEST_ODE),
-    ("Dormand–Prince: an error weight's sign", "ode.py", "-17253 / 339200", "17253 / 339200", TEST_ODE),
+    ("Dormand–Prince: a digit exchanged", "ode/runge_kutta.py", "-5103 / 18656)", "-5103 / 18566)", TEST_ODE),
+    ("Dormand–Prince: an error weight's sign", "ode/runge_kutta.py", "-17253 / 339200", "17253 / 339200", TEST_ODE),
     ("Euler–Maruyama: dt for its square root", "samplers/predictors.py", "g * torch.sqrt(t - s) * draw", "g * (t - s) * draw", PREDICTORS),
     ("Euler–Maruyama: g for g²", "samplers/predictors.py", "- g**2 * model.score", "- g * model.score", PREDICTORS),
     ("reverse diffusion: a for 2 - a", "samplers/predictors.py", "return (2 - a) * x + v * score", "return a * x + v * score", PREDICTORS),

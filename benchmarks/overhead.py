@@ -15,13 +15,16 @@ from pathlib import Path
 import torch
 
 import scorefield as sf
+from scorefield.samplers import Adaptive
 
 SAMPLERS = {
     "ancestral": sf.Ancestral(),
     "Euler–Maruyama": sf.EulerMaruyama(),
     "reverse diffusion + Langevin": sf.PredictorCorrector(sf.ReverseDiffusion(), sf.Langevin()),
     "Heun": sf.Heun(),
-    "probability flow, tol 1e-3": sf.ProbabilityFlow(1e-3),
+    "UniPC 3": sf.UniPC(3),
+    "probability flow, tol 1e-2": sf.ProbabilityFlow(1e-2),
+    "adaptive SDE, tol 0.2": sf.AdaptiveSDE(0.2),
 }
 
 
@@ -48,7 +51,8 @@ def sampler_overhead(model, batch, repeats):
         for seed in range(repeats):
             watch.total = watch.calls = 0
             began = time.perf_counter()
-            sf.sample(model, batch, sampler=sampler, steps=20, batch_size=batch, seed=seed)
+            steps = None if isinstance(sampler, Adaptive) else 20
+            sf.sample(model, batch, sampler=sampler, steps=steps, batch_size=batch, seed=seed)
             shares.append((time.perf_counter() - began) / watch.total - 1)
             evaluations.append(watch.total / watch.calls)
         rows.append((name, statistics.median(shares), 1e3 * statistics.median(evaluations)))
