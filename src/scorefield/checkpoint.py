@@ -35,11 +35,12 @@ PLANS = "calibration.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model on disk, without its weights: where it is, its recipe, and what was noted when it was saved."""
+    """A model on disk, without its weights: where it is, its recipe, what was noted when it was saved, its plans."""
 
     folder: Path
     recipe: Recipe
     metadata: Mapping[str, Any]
+    plans: Mapping[int, Plan]
 
 
 def bundled_models() -> tuple[str, ...]:
@@ -73,7 +74,7 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
         model = model_with(checkpoint.recipe, lambda _: weights, str(folder / WEIGHTS))
     except ConversionError as error:
         raise CheckpointError(str(error)) from None
-    model.metadata, model.plans = checkpoint.metadata, _plans(folder)
+    model.metadata, model.plans = checkpoint.metadata, checkpoint.plans
     return model.to(device)
 
 
@@ -120,6 +121,6 @@ def _checkpoint(folder: Path, content: Mapping[str, Any]) -> Checkpoint:
         if not isinstance(value, dict):
             raise CheckpointError(f"{folder / MODEL}: its {key} is {value!r:.50}, expected an object; copy it again")
     try:
-        return Checkpoint(folder, parse_recipe(recipe, str(folder / MODEL)), metadata)
+        return Checkpoint(folder, parse_recipe(recipe, str(folder / MODEL)), metadata, _plans(folder))
     except RecipeError as error:
         raise CheckpointError(str(error)) from None

@@ -44,7 +44,8 @@ def describe_model(name: str) -> tuple[str, Recipe, dict[str, Any]]:
         model = sf.load(name, device="cpu")
         return name, model.recipe, dict(model.metadata)
     checkpoint = read_checkpoint(name)
-    return str(checkpoint.folder), checkpoint.recipe, dict(checkpoint.metadata)
+    plans = {"budgets": ", ".join(f"{budget} {plan.solver}" for budget, plan in sorted(checkpoint.plans.items()))}
+    return str(checkpoint.folder), checkpoint.recipe, {**checkpoint.metadata, **(plans if checkpoint.plans else {})}
 
 
 def choose_device(name: str) -> torch.device:
