@@ -26,9 +26,10 @@ def solve(
     """Integrate from u = `start` to `end`, forwards or backwards; return the state and the integral at the end.
 
     `tol` bounds the errors made along the whole way: rms over coordinates, relative to max(1, rms y).
-    ``slope(u, y, *along)`` takes u (walking,) float64 and y like the state, of those samples that are still walking, and
-    returns (dy/du, dq/du); dq/du has no columns where nothing rides along. Tensors `along`, batch first, are reduced to
-    the samples still walking as y is. Raises `IntegrationError` that names the sample and u from where no step succeeds.
+    ``slope(u, y, *along)`` takes u (walking,) float64 and y like the state, of those samples that are still walking,
+    and returns (dy/du, dq/du); dq/du has no columns where nothing rides along. Tensors `along`, batch first, are
+    reduced to the samples still walking as y is. Raises `IntegrationError` that names the sample and u from where no
+    step succeeds.
 
     >>> decay = lambda u, y: (-y, y[:, :0])
     >>> solve(decay, torch.ones(1, 1), 0.0, 1.0)[0]
