@@ -28,7 +28,7 @@ SLIPS = [
     ("stochastic Heun: the second stage at the first time", "samplers/adaptive.py", "moved(euler, s)", "moved(euler, t)", PREDICTORS),
     ("adaptive SDE: noise not scaled to the way", "samplers/adaptive.py", "math.sqrt(way) * increments", "increments", "samplers/test_adaptive.py"),
     ("budgets: refined grids of a step less", "calibration.py", "steps + 1 - len(head)", "steps - len(head)", "test_calibration.py"),
-    ("UniPC of the noise: coefficients of the data", "samplers/exponential.py", "rate = -1.0 if self.of_noise else", "rate = 1.0 if self.of_noise else", EXPONENTIAL),
+    ("UniPC of the noise: coefficients of the data", "samplers/exponential.py", '"noise": -1.0', '"noise": 1.0', EXPONENTIAL),
     ("VP: a factor 2 in alpha'", SDE, "return -0.5 * self.beta(t) * self.alpha(t)", "return -self.beta(t) * self.alpha(t)", TEST_SDE),
     ("VP: sigma without its square root", SDE, "return torch.sqrt(-torch.expm1(-self.integral(t)))", "return -torch.expm1(-self.integral(t))", TEST_SDE),
     ("VP: sigma' with alpha for alpha²", SDE, "0.5 * self.beta(t) * self.alpha(t) ** 2 / self.sigma(t)", "0.5 * self.beta(t) * self.alpha(t) / self.sigma(t)", TEST_SDE),

@@ -30,6 +30,10 @@ FLOW = [
     sf.UniPC(3),
     sf.DEIS(2),
     sf.DEIS(3),
+    sf.UniPC(2, "velocity"),
+    sf.UniPC(3, "velocity"),
+    sf.AdamsBashforth(2),
+    sf.AdamsBashforth(3),
 ]
 NOISY = [
     sf.EulerMaruyama(),
@@ -67,6 +71,13 @@ def gaussian() -> sf.GaussianMixture:
     return sf.GaussianMixture.gaussian(mean, root @ root.T + 0.05 * torch.eye(3, dtype=torch.float64))
 
 
+def said(sampler, model, x, t):
+    """What a sampler keeps of the model's answers."""
+    kept = {sf.DEIS: "noise", sf.AdamsBashforth: "velocity"}.get(type(sampler), getattr(sampler, "of", "data"))
+    denoised, noise = model.predict(x, t)
+    return {"data": denoised, "noise": noise, "velocity": noise - denoised}[kept]
+
+
 def flow_orders(sde, highest, lowest, steps, known):
     """The orders of FLOW; with `known` exact x and values at the first times, or from a real start."""
     errors = []
@@ -76,8 +87,7 @@ def flow_orders(sde, highest, lowest, steps, known):
         *along, end = [start, *(flow_between(model, start, times[0], t) for t in (*times[1 : known + 1], times[-1]))]
 
         def error(sampler, model=model, times=times, along=along, end=end):
-            view = model.noise if isinstance(sampler, sf.DEIS) else model.denoise
-            values = [(t, view(x, t)) for t, x in zip(times[:known], along[:-1], strict=True)]
+            values = [(t, said(sampler, model, x, t)) for t, x in zip(times[:known], along[:-1], strict=True)]
             past = values[max(0, known - getattr(sampler, "order", 1)) :]
             return flow_error(sampler, model, along[-1], times[known:], past=past, exact=end)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from scorefield.samplers import (
         DDIM,
         DEIS,
+        AdamsBashforth,
         AdaptiveSDE,
         Ancestral,
         DPMSolver,
@@ -75,6 +76,7 @@ _HOMES = {
     "samplers": (
         "DDIM",
         "DEIS",
+        "AdamsBashforth",
         "AdaptiveSDE",
         "Ancestral",
         "DPMSolver",
@@ -104,6 +106,7 @@ __all__ = [
     "SMLD",
     "VE",
     "VP",
+    "AdamsBashforth",
     "AdaptiveSDE",
     "Ancestral",
     "Cosine",

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorefield.noise import Noise
 from scorefield.plan import Plan
-from scorefield.samplers import DEIS, DPMSolver, Sampler, UniPC, run
+from scorefield.samplers import DEIS, AdamsBashforth, DPMSolver, Sampler, UniPC, run
 from scorefield.score import Denoiser
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data
@@ -33,8 +33,10 @@ from scorefield.times import Grid, at_ratio, edm, logsnr, quadratic, uniform
 SOLVERS: dict[str, Sampler] = {
     "dpmpp-2m": DPMSolver(2),
     **{f"unipc-{order}": UniPC(order) for order in (2, 3, 4, 5)},
-    **{f"unipc-{order}-noise": UniPC(order, of_noise=True) for order in (3, 4)},
+    **{f"unipc-{order}-noise": UniPC(order, "noise") for order in (3, 4)},
+    **{f"unipc-{order}-velocity": UniPC(order, "velocity") for order in (2, 3)},
     **{f"deis-{order}": DEIS(order) for order in (3, 4)},
+    **{f"ab-{order}": AdamsBashforth(order) for order in (3, 4)},
 }
 _SPACINGS: tuple[Callable[[LinearSDE, int, float | None], Grid], ...] = (
     logsnr,

@@ -9,10 +9,12 @@ from oracles import FIVE, correlated, double, middle, mixture, name
 
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactModel
+from scorefield.flow import decode
 from scorefield.noise import Noise
 from scorefield.samplers import (
     DDIM,
     DEIS,
+    AdamsBashforth,
     Ancestral,
     DPMSolver,
     DPMSolverSinglestep,
@@ -37,10 +39,14 @@ FLOW = [
     (UniPC(1), 2),
     (UniPC(2), 3),
     (UniPC(3), 4),
-    (UniPC(2, of_noise=True), 3),
+    (UniPC(2, "noise"), 3),
+    (UniPC(2, "velocity"), 3),
+    (UniPC(3, "velocity"), 4),
     (DEIS(1), 1),
     (DEIS(2), 2),
     (DEIS(3), 3),
+    (AdamsBashforth(2), 2),
+    (AdamsBashforth(3), 3),
     (Heun(), 2),
 ]
 NOISY = [
@@ -67,10 +73,17 @@ def exact_walk(sde, highest, lowest, steps, known):
     return model, times, [start, *(flow_between(model, start, times[0], t) for t in (*times[1:known], times[-1]))]
 
 
+def said(sampler, model, x, t):
+    """What a sampler keeps of the model's answers."""
+    kept = {DEIS: "noise", AdamsBashforth: "velocity"}.get(type(sampler), getattr(sampler, "of", "data"))
+    denoised, noise = model.predict(x, t)
+    return {"data": denoised, "noise": noise, "velocity": noise - denoised}[kept]
+
+
 def error_from_exact_values(sampler, sde, steps, known):
     model, times, (*along, last, end) = exact_walk(sde, 20, 0.1, steps, known + 1)
-    view = model.noise if isinstance(sampler, DEIS) or getattr(sampler, "of_noise", False) else model.denoise
-    past = [(t, view(x, t)) for t, x in zip(times[:known], along, strict=True)][-getattr(sampler, "order", 1) :]
+    past = [(t, said(sampler, model, x, t)) for t, x in zip(times[:known], along, strict=True)]
+    past = past[-getattr(sampler, "order", 1) :]
     return flow_error(sampler, model, last, times[known:], past=past, exact=end)
 
 
@@ -84,7 +97,9 @@ def test_order_from_exact_values(sampler, expected, sde):
 
 
 @pytest.mark.parametrize("sde", [VE(), VP()], ids=name)
-@pytest.mark.parametrize(("sampler", "expected"), [(DPMSolver(4), 4), (DEIS(4), 4), (UniPC(4), 5)], ids=str)
+@pytest.mark.parametrize(
+    ("sampler", "expected"), [(DPMSolver(4), 4), (DEIS(4), 4), (AdamsBashforth(4), 4), (UniPC(4), 5)], ids=str
+)
 def test_high_orders_from_exact_values(sampler, expected, sde):
     """Beyond three values the sums go on as they began."""
     assert order([error_from_exact_values(sampler, sde, steps, 3) for steps in (160, 320)]) == pytest.approx(
@@ -101,8 +116,26 @@ def test_order_from_a_real_start(sampler, expected, sde):
     for steps in (160, 320):
         model, times, (start, end) = exact_walk(sde, 3, 0.15, steps, 1)
         errors.append(flow_error(sampler, model, start, times, exact=end))
-    cold = {DPMSolver(3): 2, DEIS(3): 2, UniPC(3): 3}
+    cold = {DPMSolver(3): 2, DEIS(3): 2, AdamsBashforth(3): 2, UniPC(3): 3, UniPC(3, "velocity"): 3}
     assert order(errors) == pytest.approx(cold.get(sampler, expected), abs=0.25), errors
+
+
+@pytest.mark.parametrize("sde", [VE(1e-5, 10), VP(t_min=1e-8), EDM(1e-5, 10), RectifiedFlow()], ids=name)
+@pytest.mark.parametrize(
+    ("sampler", "expected"), [(AdamsBashforth(2), 2), (UniPC(1, "velocity"), 2), (UniPC(2, "velocity"), 3)], ids=str
+)
+def test_order_to_the_data(sampler, expected, sde):
+    """The last step, from u = h to u = 0, looks back as the others do; rectified flow begins where alpha = 0."""
+    model, T, end = ExactModel(sde, mixture(3)), double(sde.T), double(sde.t_min)
+    start = sde.prior.sample(torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    exact = model.denoise(decode(model, start, tol=1e-10), end)
+    errors = []
+    for steps in (80, 160):
+        u = torch.linspace(1, 1 / steps, steps, dtype=torch.float64) * sde.sigma(T) / (sde.alpha(T) + sde.sigma(T))
+        times = torch.cat([T[None], sde.time(2 * torch.log((1 - u[1:]) / u[1:]))])
+        found = run(sampler, model, start, times, noise=Noise(0, range(8)))
+        errors.append(float((found - exact).square().mean().sqrt()))
+    assert order(errors) == pytest.approx(expected, abs=0.25), errors
 
 
 @pytest.mark.parametrize("sde", FIVE, ids=name)
@@ -119,7 +152,7 @@ def test_one_value_is_ddim_and_ancestral():
         model, t, s = ExactModel(sde, mixture(3)), double(0.7 * sde.T), double(0.4 * sde.T)
         x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         for one, others in (
-            (DDIM(), (DPMSolver(1), DEIS(1))),
+            (DDIM(), (DPMSolver(1), DEIS(1), AdamsBashforth(1))),
             (Ancestral(), (DDIM(eta=1.0), DPMSolver(1, tau=1.0))),
         ):
             expected = one.step(model, x, t, s, Noise(0, range(4)), [])
@@ -145,7 +178,7 @@ def test_published_coefficients():
         assert found[j] == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("rate", [-1.0, 1.0, 1.25, 2.0])
+@pytest.mark.parametrize("rate", [-1.0, 0.0, 1.0, 1.25, 2.0])
 @pytest.mark.parametrize("h", [1e-4, 0.3, 3.0, 8.0])
 def test_coefficients_integrate_polynomials(rate, h):
     """For values of a polynomial of the nodes' degree the sum is the integral, which integration by parts gives."""
@@ -153,7 +186,7 @@ def test_coefficients_integrate_polynomials(rate, h):
     found = coefficients(0.0, h, nodes, rate)
     v = torch.linspace(0, h, 200_001, dtype=torch.float64)
     for power in range(3):
-        expected = torch.trapezoid(rate * torch.exp(rate * (v - h)) * (v / h) ** power, v)
+        expected = torch.trapezoid((rate * torch.exp(rate * (v - h)) if rate else 1) * (v / h) ** power, v)
         assert sum(c * (n / h) ** power for c, n in zip(found, nodes, strict=True)) == pytest.approx(
             float(expected), rel=1e-7
         )
@@ -229,7 +262,9 @@ def test_restarts_reach_as_far_as_the_walk(sde):
         (DPMSolver(3), 1, 0),
         (DPMSolverSinglestep(), 2, 0),
         (UniPC(3), 1, 0),
+        (UniPC(2, "velocity"), 1, 0),
         (DEIS(), 1, 0),
+        (AdamsBashforth(), 1, 0),
         (Heun(churn=0.1), 2, 0),
         (Restart(DDIM(), repeats=2, steps=3), 1, 6),
     ],
@@ -263,7 +298,9 @@ def test_multistep_samplers_take_correctors_and_look_back_only_within_a_walk():
 
 
 def test_what_is_refused(unchecked):
-    for make in (lambda: DPMSolver(7), lambda: UniPC(0), lambda: DEIS(7)):
+    with pytest.raises(ValueError, match="of 'score', expected one of data, noise, velocity"):
+        UniPC(2, "score")
+    for make in (lambda: DPMSolver(7), lambda: UniPC(0), lambda: DEIS(7), lambda: AdamsBashforth(0)):
         with pytest.raises(ValueError, match="expected 1 to 6"):
             make()
     for make in (

@@ -8,6 +8,7 @@ from scorefield.recipes.build import RecipeModel, build_sampler
 from scorefield.samplers import (
     DDIM,
     DEIS,
+    AdamsBashforth,
     Adaptive,
     AdaptiveSDE,
     Ancestral,
@@ -37,7 +38,9 @@ _PREDICTORS: dict[str, Callable[[], Sampler]] = {
     "dpmpp-2s": DPMSolverSinglestep,
     "dpmpp-3m": lambda: DPMSolver(order=3),
     "unipc": UniPC,
+    "unipc-velocity": lambda: UniPC(of="velocity"),
     "deis": DEIS,
+    "adams-bashforth": AdamsBashforth,
     "pc": ReverseDiffusion,
 }
 

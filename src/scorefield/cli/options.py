@@ -17,7 +17,9 @@ PredictorName = Literal[
     "dpmpp-2s",
     "dpmpp-3m",
     "unipc",
+    "unipc-velocity",
     "deis",
+    "adams-bashforth",
     "pc",
 ]
 AdaptiveName = Literal["ode", "adaptive-sde"]

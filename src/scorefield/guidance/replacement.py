@@ -93,9 +93,9 @@ class Replacement(Sampler):
         """x at time t to x at time s < t, with the known part at time s."""
         return self.sampler.adjusted(self._replace).step(model, x, t, s, noise, past)
 
-    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:
         """The data, with the known part exact."""
-        return self.decomposition.replace(self.sampler.finish(model, x, t), self.known)
+        return self.decomposition.replace(self.sampler.finish(model, x, t, past), self.known)
 
     def _replace(self, model: ScoreModel, x: Data, t: Instant, noise: Noise) -> Data:
         sde = denoiser(model, self).sde

@@ -34,8 +34,8 @@ class Sampler(ABC):
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
 
-    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
-        """The data, given x at the last time."""
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:  # noqa: ARG002
+        """The data, given x at the last time: the denoised x, unless `past` allows better."""
         return model.denoise(x, t)
 
     def adjusted(self, adjust: "Adjust") -> "Sampler":
@@ -106,7 +106,7 @@ def run(
         x = sampler.step(model, x, t, s, noise, past)
         if callback is not None:
             callback(Progress(i + 1, len(times) - 1, x, s))
-    return sampler.finish(model, x, times[-1]) if denoise else x
+    return sampler.finish(model, x, times[-1], past) if denoise else x
 
 
 def denoiser(model: ScoreModel, who: object) -> Denoiser:

@@ -100,9 +100,9 @@ class PredictorCorrector(Sampler):
         """x at time t to x at time s < t."""
         return self.predictor.step(model, self.corrector.correct(model, x, t, noise), t, s, noise, past)
 
-    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:
         """The predictor's own."""
-        return self.predictor.finish(model, x, t)
+        return self.predictor.finish(model, x, t, past)
 
     def adjusted(self, adjust: Adjust) -> Sampler:
         """Adjusted after the corrector and after the predictor."""

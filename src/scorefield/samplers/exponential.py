@@ -12,29 +12,39 @@ reverse SDE, Lu et al. 2022, SDE-DPM-Solver++),
     x_s = sigma_s/sigma_t e^(-tau² h) x_t + alpha_s int k e^(k (lambda - lambda_s)) D dlambda
           + sigma_s sqrt(1 - e^(-2 tau² h)) z,      k = 1 + tau².                                    (3)
 
-D (or eps) is replaced by the polynomial in lambda through its values at t and at earlier times, D = sum_j l_j D_j with
-Lagrange's l_j, so that a step is a sum over these values with the coefficients int k e^(k (lambda - lambda_s)) l_j
-dlambda; (2) is k = -1. One rule of quadrature gives all of them, for any order, any grid and any SDE: DPM-Solver++ (2M,
-3M and their SDE versions), DEIS in log(sigma/alpha) (Zhang & Chen 2022) and UniPC (Zhao et al. 2023), whose corrector
-is the same sum with the value at the step's end among the D_j. The factor B(h) of UniPC cancels where these sums are
-computed exactly.
+In u = sigma/n, n = alpha + sigma, the flow of every linear SDE is rectified flow: x/n = (1 - u) D + u eps moves with
+the velocity eps - D (Liu et al. 2022),
 
-With one value, the coefficient is 1 - e^(-k h): finite where alpha_t = 0 or sigma_s = 0, where h is infinite; such a
-step is of first order, and looks back at nothing.
+    x_s = n_s/n_t x_t + n_s int (eps - D) du,      u from u_t to u_s.                                (4)
+
+D (or eps, or eps - D) is replaced by the polynomial in lambda (or u) through its values at t and at earlier times, D =
+sum_j l_j D_j with Lagrange's l_j, so that a step is a sum over these values with the coefficients int k e^(k (lambda -
+lambda_s)) l_j dlambda; (2) is k = -1, and in (4) the kernel is 1. One rule of quadrature gives all of them, for any
+order, any grid and any SDE: DPM-Solver++ (2M, 3M and their SDE versions), DEIS in log(sigma/alpha) (Zhang & Chen 2022)
+and UniPC (Zhao et al. 2023), whose corrector is the same sum with the value at the step's end among the D_j. The factor
+B(h) of UniPC cancels where these sums are computed exactly.
+
+With one value, the coefficient of (1) to (3) is 1 - e^(-k h): finite where alpha_t = 0 or sigma_s = 0, where h is
+infinite; such a step is of first order, and looks back at nothing. u is finite in both places: (4) starts at alpha = 0
+and goes on to sigma = 0, where x is the data, with all that the model has said.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from scorefield.noise import Noise
 from scorefield.samplers.base import Past, Sampler, denoiser, draw
 from scorefield.samplers.predictors import DDIM
-from scorefield.score import ScoreModel
+from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Instant
+
+Prediction = Literal["data", "noise", "velocity"]
+"""What is taken for a polynomial: D, eps or eps - D."""
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
@@ -42,7 +52,8 @@ _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 def coefficients(start: float, end: float, nodes: Sequence[float], rate: float) -> list[float]:
     """int rate e^(rate (lambda - end)) l_j(lambda) dlambda from `start` to `end`, for each of the `nodes`.
 
-    The last node is the nearest; nodes at infinity get 0, and where the interval is infinite so do all but the last.
+    A rate of 0 stands for the kernel 1. The last node is the nearest; nodes at infinity get 0, and where the interval
+    is infinite so do all but the last.
 
     >>> [round(c, 4) for c in coefficients(0.0, 1.0, [-1.0, 0.0], 1.0)]  # 2M of DPM-Solver++
     [-0.3679, 1.0]
@@ -50,9 +61,9 @@ def coefficients(start: float, end: float, nodes: Sequence[float], rate: float) 
     h = end - start
     near = [j for j, node in enumerate(nodes) if math.isfinite(node)] if math.isfinite(h) else [len(nodes) - 1]
     if near == [len(nodes) - 1]:
-        return [0.0] * near[0] + [-math.expm1(-rate * h)]
+        return [0.0] * near[0] + [-math.expm1(-rate * h) if rate else h]
     at = start + 0.5 * h * (_POINTS + 1)
-    kernel = 0.5 * h * _WEIGHTS * rate * np.exp(rate * (at - end))
+    kernel = 0.5 * h * _WEIGHTS * (rate * np.exp(rate * (at - end)) if rate else 1.0)
     found = [0.0] * len(nodes)
     for j in near:
         basis = np.prod([(at - nodes[i]) / (nodes[j] - nodes[i]) for i in near if i != j], axis=0)
@@ -62,41 +73,57 @@ def coefficients(start: float, end: float, nodes: Sequence[float], rate: float) 
 
 @dataclass(frozen=True)
 class _Integrator:
-    """Steps of (1) and (3), or of (2) where `of_noise`."""
+    """Steps of (1) and (3), of (2), or of (4), by what is a polynomial."""
 
     sde: LinearSDE
+    of: Prediction = "data"
     tau: float = 0.0
-    of_noise: bool = False
 
-    def half_logsnr(self, t: Instant) -> float:
-        """lambda of t, -inf where nothing is left of the data."""
+    def evaluate(self, model: Denoiser, x: Data, t: Instant) -> Data:
+        """What the model says."""
+        if self.of == "data":
+            return model.denoise(x, t)
+        if self.of == "noise":
+            return model.noise(x, t)
+        denoised, noise = model.predict(x, t)
+        return noise - denoised
+
+    def clock(self, t: Instant) -> float:
+        """Lambda of t, -inf where nothing is left of the data; or u."""
+        if self.of == "velocity":
+            return float(self.sde.sigma(t) / self._n(t))
         return 0.5 * float(self.sde.logsnr(t)) if self.sde.informative(t) else -math.inf
 
     def sum(self, t: Instant, s: Instant, past: Past) -> list[float]:
         """What multiplies each value of the past in the step from t to s."""
-        rate = -1.0 if self.of_noise else 1 + self.tau**2
-        scale = float(self.sde.sigma(s) if self.of_noise else self.sde.alpha(s))
-        nodes = [self.half_logsnr(time) for time, _ in past]
-        return [scale * c for c in coefficients(self.half_logsnr(t), self.half_logsnr(s), nodes, rate)]
+        rate = {"data": 1 + self.tau**2, "noise": -1.0, "velocity": 0.0}[self.of]
+        scale = {"data": self.sde.alpha, "noise": self.sde.sigma, "velocity": self._n}[self.of]
+        nodes = [self.clock(time) for time, _ in past]
+        return [float(scale(s)) * c for c in coefficients(self.clock(t), self.clock(s), nodes, rate)]
 
     def step(self, x: Data, t: Instant, s: Instant, past: Past) -> Data:
         """x at time t to the mean of x at time s, by what the model has said."""
-        fade = math.exp(-(self.tau**2) * (self.half_logsnr(s) - self.half_logsnr(t))) if self.tau else 1.0
-        size = self.sde.alpha if self.of_noise else self.sde.sigma
-        y = fade * float(size(s) / size(t)) * x
-        for c, (_, said) in zip(self.sum(t, s, past), past, strict=True):
-            y = y + c * said
-        return y
+        fade = math.exp(-(self.tau**2) * (self.clock(s) - self.clock(t))) if self.tau else 1.0
+        size = {"data": self.sde.sigma, "noise": self.sde.alpha, "velocity": self._n}[self.of]
+        return _sum(fade * float(size(s) / size(t)) * x, self.sum(t, s, past), past)
+
+    def finish(self, x: Data, t: Instant, past: Past) -> Data:
+        """x at time t to the data, by (4)."""
+        weights = coefficients(self.clock(t), 0.0, [self.clock(time) for time, _ in past], 0.0)
+        return _sum(x / float(self._n(t)), weights, past)
+
+    def _n(self, t: Instant) -> Instant:
+        return self.sde.alpha(t) + self.sde.sigma(t)
 
     def spread(self, t: Instant, s: Instant) -> float:
         """The standard deviation of the noise of a step."""
-        h = self.half_logsnr(s) - self.half_logsnr(t)
+        h = self.clock(s) - self.clock(t)
         return float(self.sde.sigma(s)) * math.sqrt(-math.expm1(-2 * self.tau**2 * h)) if self.tau else 0.0
 
     def correction(self, t: Instant, said: Data, past: Past) -> Data | float:
         """What the step that led to x at time t would have added, had it known what the model says there."""
         before = past[-1][0]
-        if not math.isfinite(self.half_logsnr(before)):
+        if not math.isfinite(self.clock(before)):
             return 0.0
         *better, last = self.sum(before, t, [*past, (t, said)])
         change: Data = last * said
@@ -123,8 +150,8 @@ class DPMSolver(Sampler):
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
-        integrator = _Integrator(model.sde, self.tau)
-        _remember(past, t, model.denoise(x, t), self.order)
+        integrator = _Integrator(model.sde, tau=self.tau)
+        _remember(past, t, integrator.evaluate(model, x, t), self.order)
         y = integrator.step(x, t, s, past)
         return y + integrator.spread(t, s) * draw(noise, x) if self.tau else y
 
@@ -145,8 +172,8 @@ class DPMSolverSinglestep(Sampler):
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
-        sde, integrator = model.sde, _Integrator(model.sde, self.tau)
-        if not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+        sde, integrator = model.sde, _Integrator(model.sde, tau=self.tau)
+        if not math.isfinite(integrator.clock(s) - integrator.clock(t)):
             return DPMSolver(1, self.tau).step(model, x, t, s, noise, [])
         first = [(t, model.denoise(x, t))]
         middle = sde.time(0.5 * (sde.logsnr(t) + sde.logsnr(s)))
@@ -160,29 +187,45 @@ class DPMSolverSinglestep(Sampler):
 
 @dataclass(frozen=True)
 class UniPC(Sampler):
-    """UniPC: DPM-Solver++ of `order` times, and a correction of each step by the next one's evaluation, at no cost.
+    """UniPC: polynomials of `order` values, and a correction of each step by the next one's evaluation, at no cost.
 
     The correction raises the order by one, also that of a walk's first step. UniPC(3) has order 4 in walks that begin
-    with exact values, and 3 otherwise. With `of_noise` the noise is the polynomial, and not the denoised data.
+    with exact values, and 3 otherwise. The polynomial is that `of` the denoised "data" (the predictor is then
+    DPM-Solver++), of the "noise" or of the "velocity" (4), whose last step takes x to the data with what has been said
+    before: in few evaluations it is the best.
     """
 
     order: int = 2
-    of_noise: bool = False
+    of: Prediction = "data"
 
     def __post_init__(self) -> None:
         _check_order(self, self.order)
+        if self.of not in get_args(Prediction):
+            raise ValueError(f"UniPC of {self.of!r}, expected one of {', '.join(get_args(Prediction))}")
 
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t."""
         model = denoiser(model, self)
-        integrator = _Integrator(model.sde, of_noise=self.of_noise)
-        if self.of_noise and not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+        integrator = _Integrator(model.sde, self.of)
+        if self.of == "noise" and not math.isfinite(integrator.clock(s) - integrator.clock(t)):
             return DDIM().step(model, x, t, s, noise, past)
-        said = model.noise(x, t) if self.of_noise else model.denoise(x, t)
+        return integrator.step(self._corrected(integrator, model, x, t, past), t, s, past)
+
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:
+        """The denoised data; of the velocity, a last step."""
+        model = denoiser(model, self)
+        if self.of != "velocity":
+            return model.denoise(x, t)
+        integrator = _Integrator(model.sde, self.of)
+        return integrator.finish(self._corrected(integrator, model, x, t, past), t, past)
+
+    def _corrected(self, integrator: _Integrator, model: Denoiser, x: Data, t: Instant, past: Past) -> Data:
+        """x by what the model says of it, which joins the past."""
+        said = integrator.evaluate(model, x, t)
         if past:
             x = x + integrator.correction(t, said, past)
         _remember(past, t, said, self.order)
-        return integrator.step(x, t, s, past)
+        return x
 
 
 @dataclass(frozen=True)
@@ -197,11 +240,45 @@ class DEIS(Sampler):
     def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:
         """x at time t to x at time s < t; DDIM's step, which is the first-order one, where alpha_t = 0."""
         model = denoiser(model, self)
-        integrator = _Integrator(model.sde, of_noise=True)
-        if not math.isfinite(integrator.half_logsnr(s) - integrator.half_logsnr(t)):
+        integrator = _Integrator(model.sde, "noise")
+        if not math.isfinite(integrator.clock(s) - integrator.clock(t)):
             return DDIM().step(model, x, t, s, noise, past)
-        _remember(past, t, model.noise(x, t), self.order)
+        _remember(past, t, integrator.evaluate(model, x, t), self.order)
         return integrator.step(x, t, s, past)
+
+
+@dataclass(frozen=True)
+class AdamsBashforth(Sampler):
+    """Adams–Bashforth's method in rectified flow's time (4), to sigma = 0; one evaluation a step.
+
+    Like UniPC of the velocity without its correction, which costs accuracy where steps are very few.
+    """
+
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        _check_order(self, self.order)
+
+    def step(self, model: ScoreModel, x: Data, t: Instant, s: Instant, noise: Noise, past: Past) -> Data:  # noqa: ARG002
+        """x at time t to x at time s < t."""
+        return self._integrator(model, x, t, past).step(x, t, s, past)
+
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:
+        """A last step, to the data."""
+        return self._integrator(model, x, t, past).finish(x, t, past)
+
+    def _integrator(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> _Integrator:
+        """That of the velocity, which has joined the past."""
+        model = denoiser(model, self)
+        integrator = _Integrator(model.sde, "velocity")
+        _remember(past, t, integrator.evaluate(model, x, t), self.order)
+        return integrator
+
+
+def _sum(x: Data, weights: Sequence[float], past: Past) -> Data:
+    for weight, (_, said) in zip(weights, past, strict=True):
+        x = x + weight * said
+    return x
 
 
 def _remember(past: Past, t: Instant, said: Data, most: int) -> None:

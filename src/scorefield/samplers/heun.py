@@ -115,7 +115,7 @@ class Restart(Sampler):
                 x = self.sampler.step(model, x, here, there, noise, past)
         return x
 
-    def finish(self, model: ScoreModel, x: Data, t: Instant) -> Data:
+    def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:
         """The sampler's own. Raises ValueError where the walk has not come down to `low`."""
         last = float(_ratio(denoiser(model, self).sde, t))
         if not self._low(last):
@@ -123,7 +123,7 @@ class Restart(Sampler):
                 f"Restart with low {self.low:g} in a walk that ended at sigma/alpha = {last:g} and never restarted; "
                 "expected low within the walk: raise it, or end the walk later"
             )
-        return self.sampler.finish(model, x, t)
+        return self.sampler.finish(model, x, t, past)
 
     def _low(self, ratio: float) -> bool:
         """Whether `ratio` is at most `low`, or would be without rounding: a walk may end there."""
