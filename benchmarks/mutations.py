@@ -22,9 +22,9 @@ PREDICTORS, CORRECTORS = "samplers/test_predictors.py", "samplers/test_corrector
 EXPONENTIAL = "samplers/test_exponential.py"
 SLIPS = [
     ("Adams: the corrector through a value less", "ode/adams.py", "index <= orders[..., None]", "index < orders[..., None]", TEST_ODE),
-    ("Adams: the predictor without the step's size", "ode/adams.py", "predict = h[:, None] * ", "predict = ", TEST_ODE),
+    ("Adams: the predictor without the step's size", "ode/adams.py", "weights = h[:, None, None] * ", "weights = ", TEST_ODE),
     ("adaptive flow: labels stay when samples leave", "flow.py", "model.select(rows).flow_variable()", "model.flow_variable()", TEST_FLOW),
-    ("Brownian bridge: its variance doubled", "brownian.py", "0.5 * math.sqrt((following - at) / END)", "0.7071 * math.sqrt((following - at) / END)", "test_brownian.py"),
+    ("Brownian bridge: its variance doubled", "brownian.py", "spread = 0.5 * math", "spread = 0.7071 * math", "test_brownian.py"),
     ("stochastic Heun: the second stage at the first time", "samplers/adaptive.py", "moved(euler, s)", "moved(euler, t)", PREDICTORS),
     ("adaptive SDE: noise not scaled to the way", "samplers/adaptive.py", "math.sqrt(way) * increments", "increments", "samplers/test_adaptive.py"),
     ("budgets: refined grids of a step less", "calibration.py", "steps + 1 - len(head)", "steps - len(head)", "test_calibration.py"),
@@ -50,7 +50,7 @@ SLIPS = [
     ("v: alpha and sigma exchanged", "score.py", "return -sigma / n, alpha / n", "return -alpha / n, sigma / n", TEST_SCORE),
     ("EDM: input scale without the data's deviation", "score.py", "return 1 / torch.hypot(sde.alpha(t) * self.data_std, sde.sigma(t))", "return 1 / torch.hypot(sde.alpha(t), sde.sigma(t))", TEST_SCORE),
     ("mixture: posterior without log-determinant", "exact.py", "(y * y / variances + torch.log(variances)).sum(-1)", "(y * y / variances).sum(-1)", "test_exact.py"),
-    ("angle form: sine and cosine exchanged", "flow_variable.py", "expand(torch.cos(u), z) * noise - expand(torch.sin(u) / self.data_std, z)", "expand(torch.sin(u), z) * noise - expand(torch.cos(u) / self.data_std, z)", TEST_FLOW),
+    ("angle form: sine and cosine exchanged", "flow_variable.py", "-torch.sin(u) / self.data_std, torch.cos(u)", "-torch.cos(u) / self.data_std, torch.sin(u)", TEST_FLOW),
     ("angle form: log-SNR halved", "flow_variable.py", "self.sde.time(2 * (torch.log(", "self.sde.time(1 * (torch.log(", TEST_FLOW),
     ("angle form: volume upside down", "flow_variable.py", "math.log(math.hypot(*self._ends(self.sde.T)) / math.hypot(*self._ends(self.sde.t_min)))", "math.log(math.hypot(*self._ends(self.sde.t_min)) / math.hypot(*self._ends(self.sde.T)))", TEST_FLOW),
     ("standard error without its square root", "flow.py", "divergence.std(1) / math.sqrt(count)", "divergence.std(1) / count", TEST_FLOW),

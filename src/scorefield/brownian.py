@@ -66,8 +66,8 @@ class BrownianPath:
                 continue
             following, beyond = ahead[-1]
             middle = (at + following) // 2
-            bridge = 0.5 * (value + beyond) + 0.5 * math.sqrt((following - at) / END) * self._draw(middle)
-            ahead.append((middle, bridge))
+            spread = 0.5 * math.sqrt((following - at) / END)
+            ahead.append((middle, (value + beyond).mul_(0.5).add_(self._draw(middle), alpha=spread)))
         return Place(at, value, tuple(ahead))
 
     def _draw(self, time: int) -> Tensor:

@@ -92,10 +92,13 @@ class PlainTime(FlowVariable):
 
 @dataclass(frozen=True)
 class Angle(FlowVariable):
-    """u = phi, z = x/n, eq. (1), for data of standard deviation about `data_std` in model units."""
+    """u = phi, z = x/n, eq. (1), for data of standard deviation about `data_std` in model units.
+
+    ``blend(x, t, a, b)`` is a D + b eps.
+    """
 
     sde: LinearSDE
-    predict: Callable[[Data, Time], tuple[Data, Data]]
+    blend: Callable[[Data, Time, Time, Time], Data]
     data_std: float = 0.5
 
     def _ends(self, t: float) -> tuple[float, float]:
@@ -133,8 +136,7 @@ class Angle(FlowVariable):
         """cos(phi) eps - sin(phi) D/d."""
         t = self._time(u)
         n = torch.hypot(self.sde.alpha(t) * self.data_std, self.sde.sigma(t))
-        denoised, noise = self.predict(expand(n, z) * z, t)
-        return expand(torch.cos(u), z) * noise - expand(torch.sin(u) / self.data_std, z) * denoised
+        return self.blend(expand(n, z) * z, t, -torch.sin(u) / self.data_std, torch.cos(u))
 
     def log_volume(self, dim: int) -> float:
         """dim log(n_T/n_t)."""

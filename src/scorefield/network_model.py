@@ -223,6 +223,11 @@ class NetworkModel(Denoiser):
         f, form = self(x, t), self.parameterization
         return self._view(form.denoised(self.sde, t), x, f), self._view(form.noise(self.sde, t), x, f)
 
+    def blend(self, x: Data, t: Time, data: Time, noise: Time) -> Data:
+        """``data`` D + ``noise`` eps, from one evaluation."""
+        self._refuse(t, "denoised")
+        return self._view(self.parameterization.blend(self.sde, t, data, noise), x, self(x, t))
+
     def denoise(self, x: Data, t: Time) -> Data:
         """E[x_0 | x_t]."""
         self._refuse(t, "denoised")

@@ -124,14 +124,18 @@ class Denoiser(ScoreModel):
         """E[z | x_t]."""
         return self.predict(x, t)[1]
 
+    def blend(self, x: Data, t: Time, data: Time, noise: Time) -> Data:
+        """``data`` D + ``noise`` eps, from one evaluation."""
+        denoised, eps = self.predict(x, t)
+        return expand(data, x) * denoised + expand(noise, x) * eps
+
     def velocity(self, x: Data, t: Time) -> Data:
         """alpha' denoised + sigma' noise, eq. (3)."""
-        denoised, noise = self.predict(x, t)
-        return expand(self.sde.dalpha(t), x) * denoised + expand(self.sde.dsigma(t), x) * noise
+        return self.blend(x, t, self.sde.dalpha(t), self.sde.dsigma(t))
 
     def flow_variable(self) -> FlowVariable:
         """The flow in the angle form, finite wherever alpha and sigma are."""
-        return Angle(self.sde, self.predict)
+        return Angle(self.sde, self.blend)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,13 @@ class Parameterization(ABC):
         p, q = self.target(sde, t)
         m = q * sde.alpha(t) - p * sde.sigma(t)
         return -p / m, sde.alpha(t) / m
+
+    def blend(self, sde: LinearSDE, t: Time, data: Time, noise: Time) -> tuple[Time, Time]:
+        """(skip, out) of ``data`` D + ``noise`` eps = skip x + out F."""
+        p, q = self.target(sde, t)
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        m = q * alpha - p * sigma
+        return (data * q - noise * p) / m, (noise * alpha - data * sigma) / m
 
     def velocity(self, sde: LinearSDE, t: Time) -> tuple[Time, Time]:
         """(skip, out) of velocity = skip x + out F."""

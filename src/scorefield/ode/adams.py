@@ -10,7 +10,7 @@ moves to that neighbour which promises the longest step. A step costs one evalua
 a few tens of evaluations in all, that is what counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor
 from scorefield.ode.base import Method, Problem, Walk
 
 _POINTS, _WEIGHTS = torch.from_numpy(np.stack(np.polynomial.legendre.leggauss(4)))
+_TRIED = torch.tensor([0, -2, -1, 0, 1])
+"""The orders of the predictor and of the correctors, beyond the walk's own."""
 _SAFETY, _SHRINK, _GROW, _REJECTED = 0.7, 0.3, 2.0, 0.7
 
 
@@ -27,7 +29,7 @@ _SAFETY, _SHRINK, _GROW, _REJECTED = 0.7, 0.3, 2.0, 0.7
 class Adams(Method):
     """Adams's method with at most `order` past slopes.
 
-    Its memory is the past slopes, latest first, their u, how many there are, and how many the next step uses.
+    Its memory is the past slopes, latest first, their u, and how many there are.
     """
 
     order: int = 6
@@ -40,38 +42,36 @@ class Adams(Method):
         """One slope is known, and used."""
         past = torch.zeros(len(slopes), self.order, slopes.shape[1], dtype=slopes.dtype, device=slopes.device)
         past[:, 0] = slopes
-        one = torch.ones_like(walk.rows)
-        return walk.remembering(past, walk.u[:, None].repeat(1, self.order), one, one)
+        return replace(walk, memory=(past, walk.u[:, None].repeat(1, self.order), torch.ones_like(walk.rows)))
 
-    def step(self, problem: Problem, walk: Walk) -> Walk:
+    def step(self, problem: Problem, walk: Walk) -> tuple[Tensor, Walk]:
         """Predict, evaluate, correct; then the next step and order."""
-        slopes, places, known, k = walk.memory
+        (slopes, places, known), k = walk.memory, walk.order[:, None]
         h, after = problem.ahead(walk)
         nodes = (torch.cat([after[:, None], places], 1) - walk.u[:, None]) / h[:, None]
         index = torch.arange(self.order + 1, device=h.device)
+        orders = k + _TRIED.to(h.device)
+        used = index <= orders[..., None]
+        used[:, 0, 0] = False  # the predictor's
+        weights = h[:, None, None] * _integrals(nodes, used)
 
-        predict = h[:, None] * _integrals(nodes[:, 1:], index[:-1] < k[:, None])
-        predicted = walk.state + _sums(predict[:, None], slopes)[:, 0]
+        predicted = walk.state + _sums(weights[:, :1, 1:], slopes)[:, 0]
         slopes = torch.cat([problem.slopes(after, predicted, walk.along)[:, None], slopes], 1)
-
-        orders = k[:, None] + torch.tensor([-2, -1, 0, 1], device=h.device)
-        correct = h[:, None, None] * _integrals(nodes[:, None], index <= orders[..., None])
-        sums = _sums(torch.cat([correct[:, 2:3], correct.diff(dim=1)], 1), slopes)
+        sums = _sums(torch.cat([weights[:, 3:4], weights[:, 1:].diff(dim=1)], 1), slopes)
         corrected, differences = walk.state + sums[:, 0], sums[:, 1:]
 
-        magnitude = torch.maximum(problem.magnitude(walk.state), problem.magnitude(corrected))
-        e = problem.relative(differences, magnitude) / problem.allowed(h)[:, None]
+        e = problem.relative(differences, corrected) / problem.allowed(h)[:, None]
         e = e.nan_to_num(torch.inf, posinf=torch.inf).clamp(min=1e-12)
         taken = e[:, 1] <= 1
-        possible = torch.stack([k > 1, k <= known, taken & (k < known)], 1)
-        reach = torch.where(possible, _SAFETY * e ** (-1 / orders[:, 1:].clamp(min=1)), 0)
+        possible = torch.cat([k > 1, k <= known[:, None], taken[:, None] & (k < known[:, None])], 1)
+        reach = torch.where(possible, _SAFETY * e ** (-1 / orders[:, 2:].clamp(min=1)), 0)
         longest, choice = reach.max(1)
         scale = torch.minimum(longest.clamp(_SHRINK, _GROW), torch.where(taken, _GROW, _REJECTED))
 
         places = torch.cat([after[:, None], places[:, :-1]], 1)
-        memory = slopes[:, :-1], places, (known + 1).clamp(max=self.order), k
-        walk = walk.stepped(taken, after, h * scale, corrected, memory)
-        return walk.remembering(*walk.memory[:-1], k + choice - 1)
+        memory = slopes[:, :-1], places, (known + 1).clamp(max=self.order)
+        order = walk.order + choice - 1
+        return taken, replace(walk, u=after, h=h * scale, order=order, state=corrected, memory=memory)
 
 
 ADAMS = Adams()
@@ -83,15 +83,14 @@ def _sums(weights: Float64[Tensor, "walking sums slopes"], slopes: Tensor) -> Te
 
 
 def _integrals(
-    nodes: Float64[Tensor, "*#walking nodes"], used: Bool[Tensor, "*#walking nodes"]
-) -> Float64[Tensor, "*walking nodes"]:
+    nodes: Float64[Tensor, "walking nodes"], used: Bool[Tensor, "walking orders nodes"]
+) -> Float64[Tensor, "walking orders nodes"]:
     """The integrals from 0 to 1 of Lagrange's polynomials of the nodes in use, 0 for the others.
 
     Four points of Gauss integrate polynomials of degree 7.
     """
     x = 0.5 + 0.5 * _POINTS.to(nodes.device)
     skip = ~used[..., None, :] | torch.eye(nodes.shape[-1], dtype=torch.bool, device=nodes.device)
-    below = torch.where(skip, 1, nodes[..., :, None] - nodes[..., None, :])
-    above = torch.where(skip[..., None], 1, x - nodes[..., None, :, None])
-    polynomials = (above / below[..., None]).prod(-2)
+    factors = (x - nodes[:, None, :, None]) / (nodes[:, :, None] - nodes[:, None, :])[..., None]
+    polynomials = torch.where(skip[..., None], 1, factors[:, None]).prod(-2)
     return torch.where(used, polynomials @ (0.5 * _WEIGHTS.to(nodes.device)), 0)

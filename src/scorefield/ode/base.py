@@ -37,12 +37,13 @@ class IntegrationError(ValueError):
 class Walk:
     """Where the samples still on their way stand: at u, with y and q flattened side by side in `state`.
 
-    `h` is the step to be tried next, `rows` says which of the batch they are, `along` is what belongs to each of them,
-    and `memory` what the method wants to know again.
+    `h` is the step to be tried next and `order` that of its formula, `rows` says which of the batch they are, `along`
+    is what belongs to each of them, and `memory` what the method wants to know again.
     """
 
     u: Float64[Tensor, "walking"]
     h: Float64[Tensor, "walking"]
+    order: Int64[Tensor, "walking"]
     state: Float[Tensor, "walking numbers"]
     rows: Int64[Tensor, "walking"]
     along: tuple[Tensor, ...]
@@ -51,23 +52,14 @@ class Walk:
     def only(self, chosen: Int64[Tensor, "chosen"]) -> "Walk":
         """Those samples alone."""
         along, memory = (tuple(part[chosen] for part in parts) for parts in (self.along, self.memory))
-        return Walk(self.u[chosen], self.h[chosen], self.state[chosen], self.rows[chosen], along, memory)
+        u, h, order, state, rows = (part[chosen] for part in (self.u, self.h, self.order, self.state, self.rows))
+        return Walk(u, h, order, state, rows, along, memory)
 
-    def remembering(self, *memory: Tensor) -> "Walk":
-        """With another memory."""
-        return replace(self, memory=memory)
-
-    def stepped(
-        self,
-        taken: Bool[Tensor, "walking"],
-        u: Float64[Tensor, "walking"],
-        h: Float64[Tensor, "walking"],
-        state: Float[Tensor, "walking numbers"],
-        memory: tuple[Tensor, ...],
-    ) -> "Walk":
-        """At `u` with `state` and `memory` where the step is taken, and where it was otherwise; `h` for all."""
-        kept = tuple(where(taken, new, old) for new, old in zip(memory, self.memory, strict=True))
-        return replace(self, u=torch.where(taken, u, self.u), h=h, state=where(taken, state, self.state), memory=kept)
+    def back(self, kept: Bool[Tensor, "walking"], before: "Walk") -> "Walk":
+        """Where it was `before`, but for the samples `kept`; with what is to be tried next for all."""
+        u, state = torch.where(kept, self.u, before.u), where(kept, self.state, before.state)
+        memory = tuple(where(kept, new, old) for new, old in zip(self.memory, before.memory, strict=True))
+        return replace(self, u=u, state=state, memory=memory)
 
 
 @dataclass(frozen=True)
@@ -90,16 +82,12 @@ class Problem:
         """dy/du and dq/du, side by side."""
         return flat(*self.slope(u, state[:, : self.size].reshape(-1, *self.shape), *along))
 
-    def magnitude(self, state: Tensor) -> Tensor:
-        """max(1, rms y), of each sample."""
-        return _rms(state[:, : self.size]).clamp(min=1)
-
     def relative(
-        self, error: Float[Tensor, "walking *more numbers"], magnitude: Tensor
+        self, error: Float[Tensor, "walking *more numbers"], state: Tensor
     ) -> Float64[Tensor, "walking *more"]:
-        """The errors of eq. (1) before they are compared with `tol`, for y's of such a magnitude."""
+        """The errors of eq. (1) before they are compared with `tol`, in steps to `state`."""
         y, q = error[..., : self.size], error[..., self.size :]
-        e = _rms(y) / magnitude.reshape(-1, *[1] * (error.ndim - 2))
+        e = _rms(y) / _rms(state[:, : self.size]).clamp(min=1).reshape(-1, *[1] * (error.ndim - 2))
         return torch.maximum(e, q.abs().amax(-1).double() / self.integral_scale) if q.shape[-1] else e
 
     def allowed(self, h: Tensor) -> Tensor:
@@ -109,7 +97,7 @@ class Problem:
     def first(self, slopes: Tensor, state: Tensor) -> Float64[Tensor, "walking"]:
         """A first step, which changes y and q by 0.3 sqrt(tol) relatively, or is a tenth of the way."""
         way = self.end - self.start
-        h = 0.3 * self.tol**0.5 / self.relative(slopes, self.magnitude(state))
+        h = 0.3 * self.tol**0.5 / self.relative(slopes, state)
         first: Tensor = math.copysign(1, way) * h.clamp(max=0.1 * abs(way))
         return first
 
@@ -127,8 +115,8 @@ class Method(ABC):
         """The walk before its first step, with what is remembered of the slopes at its start."""
 
     @abstractmethod
-    def step(self, problem: Problem, walk: Walk) -> Walk:
-        """The walk after every sample has tried a step."""
+    def step(self, problem: Problem, walk: Walk) -> tuple[Bool[Tensor, "walking"], Walk]:
+        """Who may take the step that was tried, and the walk after it."""
 
 
 def flat(y: Float[Tensor, "walking *data"], q: Float[Tensor, "walking *more"]) -> Float[Tensor, "walking numbers"]:

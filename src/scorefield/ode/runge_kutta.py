@@ -6,7 +6,7 @@ begins: 6 evaluations a step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,19 +29,18 @@ class RungeKutta(Method):
 
     def begin(self, walk: Walk, slopes: Tensor) -> Walk:
         """The first stage of the first step."""
-        return walk.remembering(slopes)
+        return replace(walk, memory=(slopes,))
 
-    def step(self, problem: Problem, walk: Walk) -> Walk:
+    def step(self, problem: Problem, walk: Walk) -> tuple[Tensor, Walk]:
         """All stages, then the next step."""
         h, after = problem.ahead(walk)
         state, error, last = self.advance(
             lambda u, state: problem.slopes(u, state, walk.along), walk.u, walk.state, h, walk.memory[0]
         )
-        magnitude = torch.maximum(problem.magnitude(walk.state), problem.magnitude(state))
-        e = problem.relative(error, magnitude) / problem.allowed(h)
+        e = problem.relative(error, state) / problem.allowed(h)
         e = e.nan_to_num(torch.inf, posinf=torch.inf).clamp(min=1e-10)
         scale = (0.9 * e ** (-1 / self.order)).clamp(0.2, 10)
-        return walk.stepped(e <= 1, after, h * scale, state, (last,))
+        return e <= 1, replace(walk, u=after, h=h * scale, state=state, memory=(last,))
 
     def advance(
         self, slopes: Callable[[Tensor, Tensor], Tensor], u: Tensor, state: Tensor, h: Tensor, first: Tensor

@@ -42,15 +42,18 @@ def solve(
     slopes, state = flat(dy, dq), flat(y, torch.zeros_like(dq))
     problem = Problem(slope, y.shape[1:], start, end, tol, integral_scale)
     first = problem.first(slopes, state)
-    walk = method.begin(Walk(u, first, state, torch.arange(len(y), device=y.device), tuple(along)), slopes)
+    rows = torch.arange(len(y), device=y.device)
+    walk = method.begin(Walk(u, first, torch.ones_like(rows), state, rows, tuple(along)), slopes)
     result = walk.state.clone()
     for _ in range(max_steps):
         if not len(walk.rows):
             return result[:, : problem.size].reshape(y.shape), result[:, problem.size :].reshape(dq.shape)
-        walk = method.step(problem, walk)
-        arrived = walk.u == end
-        stuck = ~arrived & ~((walk.u + walk.h - walk.u).abs() > 0)
-        finished, failed = torch.stack([arrived.sum(), stuck.sum()]).tolist()
+        taken, tried = method.step(problem, walk)
+        u = torch.where(taken, tried.u, walk.u)
+        arrived = u == end
+        stuck = ~((u + tried.h - u).abs() > 0) & ~arrived
+        refused, finished, failed = torch.stack([~taken, arrived, stuck]).sum(1).tolist()
+        walk = tried.back(taken, walk) if refused else tried
         if failed:
             _fail(walk, stuck)
         if finished:

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from scorefield.noise import Noise
 from scorefield.samplers.base import Past, Sampler, denoiser, draw
@@ -85,8 +86,8 @@ class _Integrator:
             return model.denoise(x, t)
         if self.of == "noise":
             return model.noise(x, t)
-        denoised, noise = model.predict(x, t)
-        return noise - denoised
+        one = torch.ones_like(t)
+        return model.blend(x, t, -one, one)
 
     def clock(self, t: Instant) -> float:
         """Lambda of t, -inf where nothing is left of the data; or u."""
