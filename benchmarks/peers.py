@@ -120,7 +120,7 @@ OURS = {
 }
 for k in (3, 4):
     OURS |= {f"UniPC {k} noise": (sf.UniPC(k, "noise"), 1)}
-for k in (1, 2, 3, 4, 5):
+for k in (2, 3, 4, 5):
     OURS |= {f"UniPC {k} velocity": (sf.UniPC(k, "velocity"), 1), f"AB {k}": (sf.AdamsBashforth(k), 1)}
 for k in (2, 3, 4, 5, 6):
     OURS |= {f"DPM-Solver++ {k}M": (sf.DPMSolver(k), 1), f"UniPC {k}": (sf.UniPC(k), 1), f"DEIS {k}": (sf.DEIS(k), 1)}
