@@ -99,7 +99,9 @@ PREDICTORS = [
     sf.DPMSolverSinglestep(),
     sf.DPMSolverSinglestep(tau=1.0),
     sf.UniPC(),
+    sf.UniPC(of="velocity"),
     sf.DEIS(),
+    sf.AdamsBashforth(),
     sf.Restart(sf.Heun(), low=0.2, steps=20),
 ]
 DIM, BATCH = 512, 100
