@@ -2,7 +2,8 @@
 
     python benchmarks/overhead.py [--model mnist] --out benchmarks/records/DATE_overhead
 
-Ratios are medians over repetitions of two things measured in turn in the same process.
+Ratios are medians over repetitions of two things measured in turn in the same process. Samplers with steps of their own
+evaluate fewer and fewer samples; what they spend beside the network is held against an evaluation of the whole batch.
 """
 
 import argparse
@@ -29,19 +30,18 @@ SAMPLERS = {
 
 
 class Stopwatch:
-    """Time spent inside a module's forward."""
+    """Times spent inside a module's forward: (size of the batch, seconds)."""
 
     def __init__(self, module):
-        self.total = self.calls = 0
+        self.times = []
         module.register_forward_pre_hook(self._start)
         module.register_forward_hook(self._stop)
 
     def _start(self, *_):
         self.began = time.perf_counter()
 
-    def _stop(self, *_):
-        self.total += time.perf_counter() - self.began
-        self.calls += 1
+    def _stop(self, _, arguments, __):
+        self.times.append((len(arguments[0]), time.perf_counter() - self.began))
 
 
 def sampler_overhead(model, batch, repeats):
@@ -49,12 +49,13 @@ def sampler_overhead(model, batch, repeats):
     for name, sampler in SAMPLERS.items():
         shares, evaluations = [], []
         for seed in range(repeats):
-            watch.total = watch.calls = 0
+            watch.times.clear()
             began = time.perf_counter()
             steps = None if isinstance(sampler, Adaptive) else 20
             sf.sample(model, batch, sampler=sampler, steps=steps, batch_size=batch, seed=seed)
-            shares.append((time.perf_counter() - began) / watch.total - 1)
-            evaluations.append(watch.total / watch.calls)
+            beside = time.perf_counter() - began - sum(seconds for _, seconds in watch.times)
+            evaluations.append(statistics.median(seconds for size, seconds in watch.times if size == batch))
+            shares.append(beside / len(watch.times) / evaluations[-1])
         rows.append((name, statistics.median(shares), 1e3 * statistics.median(evaluations)))
     return rows
 
@@ -92,7 +93,7 @@ def main():
     lines = [
         f"# Overhead\n\ntorch {torch.__version__}, {torch.get_num_threads()} threads, model `{arguments.model}`, "
         f"batch {arguments.batch}; medians of {arguments.repeats}.\n",
-        "| sampler | everything but the network, of the network's time | one evaluation, ms |\n|---|---|---|",
+        "| sampler | everything but the network, per evaluation, of an evaluation | an evaluation, ms |\n|---|---|---|",
     ]
     rows = sampler_overhead(model, arguments.batch, arguments.repeats)
     lines += [f"| {name} | {share:.1%} | {evaluation:.1f} |" for name, share, evaluation in rows]

@@ -139,7 +139,7 @@ def exact(name, model, x):
     noise = sf.Noise(0, range(len(x)))
     if name.startswith("mixture"):
         T, last = (torch.tensor(t, dtype=torch.float64) for t in (model.sde.T, model.sde.t_sample))
-        other = model.denoise(flow_between(model, x, T, last, tol=1e-10), last)
+        other = model.denoise(flow_between(model, x, T, last, tol=1e-12), last)
         return run(sf.UniPC(3), model, x, logsnr(model.sde, 3000), noise=noise), other
     network, model.network = model.network, Wide(model.network)
     fine = run(sf.UniPC(3), model, x, logsnr(model.sde, 1000), noise=noise)
