@@ -72,7 +72,7 @@ SLIPS = [
     ("Langevin: sqrt(delta) for sqrt(2 delta)", "samplers/correctors.py", "torch.sqrt(2 * delta) * z", "torch.sqrt(delta) * z", CORRECTORS),
     ("Langevin: snr not squared", "samplers/correctors.py", "2 * (self.snr * length) ** 2", "2 * self.snr * length**2", CORRECTORS),
     ("replacement: known part at t, not s", "samplers/base.py", "self.sampler.step(model, x, t, s, noise, past), s, noise)", "self.sampler.step(model, x, t, s, noise, past), t, noise)", "guidance"),
-    ("replacement: the known part not perturbed", "guidance/replacement.py", "sde.alpha(t) * self.known + sde.sigma(t) * draw(noise, x)", "sde.alpha(t) * self.known + 0 * draw(noise, x)", "guidance"),
+    ("replacement: the known part not perturbed", "guidance/replacement.py", "torch.sqrt(variance.clamp(min=0)) * operator.spectrum(z)", "0 * operator.spectrum(z)", "guidance"),
     ("loss: out for out²", "losses.py", "form.noise(sde, t)[1] ** 2 * error", "form.noise(sde, t)[1] * error", "test_losses.py"),
     ("likelihood weight without its 2", "losses.py", "return 2 * (alpha * sde.dsigma(t)", "return (alpha * sde.dsigma(t)", "test_losses.py"),
     ("importance: density for 1/density", "losses.py", "(1 / (density * (sde.T - sde.t_min)))", "(density * (sde.T - sde.t_min))", "test_losses.py"),

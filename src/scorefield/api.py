@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from scorefield import calibration, flow
 from scorefield.calibration import Calibration, plan_for, solver
 from scorefield.counting import count_evaluations
-from scorefield.guidance.replacement import Grey, Mask, Replacement
 from scorefield.noise import Noise
-from scorefield.samplers import Adaptive, Ancestral, Progress, Sampler, StochasticHeun, UniPC, run
+from scorefield.samplers import Adaptive, Progress, Sampler, StochasticHeun, UniPC, run
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.sde import Density
 from scorefield.times import GRIDS, Grid, GridName
@@ -150,10 +149,10 @@ def sample(
     True
     """
     model = model if label is None else model.given(label=label)
-    indices = range(first, first + _positive(n, "samples"))
+    indices = range(first, first + positive(n, "samples"))
     chosen, times = choose(model, budget=budget, sampler=sampler, steps=steps, grid=grid)
     parts = [
-        _generate(model, chosen, times, Noise(seed, batch, device_of(model)), callback)
+        generate(model, chosen, times, Noise(seed, batch, device_of(model)), callback)
         for batch in batches(indices, batch_size)
     ]
     return model.space.to_data(torch.cat(parts))
@@ -204,9 +203,9 @@ def log_likelihood(
     """
     space = model.space
     space.check(x)
-    _positive(len(x), "data")
+    positive(len(x), "data")
     quantized = space.quantized(x)
-    probes = _positive(probes, "probes")
+    probes = positive(probes, "probes")
     results = []
     with count_evaluations(model) as evaluations:
         for batch in batches(range(len(x)), batch_size):
@@ -214,7 +213,7 @@ def log_likelihood(
                 x[batch.start : batch.stop].to(device_of(model)),
                 Noise(seed, batch, device_of(model), "likelihood"),
             )
-            y = _place(model, space.to_model(space.dequantize(part, noise.uniform(space.shape)) if quantized else part))
+            y = place(model, space.to_model(space.dequantize(part, noise.uniform(space.shape)) if quantized else part))
             signs = None if exact else noise.rademacher((probes, *space.shape), y.dtype)
             results.append(flow.log_likelihood(model, y, signs, prior=prior, tol=tol))
             if callback is not None:
@@ -240,8 +239,8 @@ def encode(
     """Latent codes of data along the probability flow: standard normal where the data are samples of the model."""
     prior = model.sde.prior
     parts = [
-        prior.standardize(flow.encode(model, _place(model, model.space.to_model(part)), tol=tol))
-        for part in torch.split(x, _positive(batch_size, "batch size"))
+        prior.standardize(flow.encode(model, place(model, model.space.to_model(part)), tol=tol))
+        for part in torch.split(x, positive(batch_size, "batch size"))
     ]
     return torch.cat(parts)
 
@@ -253,97 +252,13 @@ def decode(
     model.space.check(z)
     prior = model.sde.prior
     parts = [
-        flow.decode(model, _place(model, prior.sample(part)), tol=tol)
-        for part in torch.split(z, _positive(batch_size, "batch size"))
+        flow.decode(model, place(model, prior.sample(part)), tol=tol)
+        for part in torch.split(z, positive(batch_size, "batch size"))
     ]
     return model.space.to_data(torch.cat(parts))
 
 
-def inpaint(
-    model: ScoreModel,
-    images: Shaped[Tensor, "batch *data"],
-    known: Bool[Tensor, "..."],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
-    steps: int = 4 * STEPS,
-    grid: GridName | None = None,
-    batch_size: int = 64,
-    callback: Callback | None = None,
-) -> Float[Tensor, "batch n *data"]:
-    """`n` completions of each datum, (batch, n, *data) in data units, by replacement (Song et al. 2021, app. I).
-
-    `known` is True where a value is kept, and broadcasts to the images. Kept values come back as they are.
-    """
-    model.space.check(images)
-    try:
-        mask = known.expand(images.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"mask of shape {tuple(known.shape)}, expected one that broadcasts to the images' {tuple(images.shape)}"
-        ) from None
-    y = _place(model, model.space.to_model(images))
-
-    def sampler_of(rows: Tensor) -> Sampler:
-        return Replacement(sampler or Ancestral(), Mask(mask[rows].to(y.device)), y[rows])
-
-    completed = _conditional(model, len(images), n, sampler_of, seed, steps, grid, batch_size, callback)
-    original = images / (model.space.levels - 1) if model.space.quantized(images) and model.space.levels else images
-    return torch.where(mask[:, None].to(completed.device), original[:, None].to(completed), completed)
-
-
-def colorize(
-    model: ScoreModel,
-    grey: Shaped[Tensor, "batch 1 height width"],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
-    steps: int = 4 * STEPS,
-    grid: GridName | None = None,
-    batch_size: int = 64,
-    callback: Callback | None = None,
-) -> Float[Tensor, "batch n channel height width"]:
-    """`n` colourings of each grey image, (batch, n, channel, height, width) in [0, 1].
-
-    Grey is the mean of the channels (the paper's orthogonal basis), and is kept but for clipping to [0, 1].
-    """
-    channels = model.space.shape[0]
-    if len(model.space.shape) != 3 or channels < 2:
-        raise ValueError(f"colorize with a model of data {model.space.shape}, expected images of 2 or more channels")
-    if len(set(model.space.scale)) > 1:
-        raise ValueError("colorize with a model whose channels have units of their own: grey is their mean in one unit")
-    if grey.ndim != 4 or grey.shape[1] != 1:
-        raise ValueError(f"grey images of shape {tuple(grey.shape)}, expected (batch, 1, height, width)")
-    y = _place(model, model.space.to_model(grey.expand(-1, channels, -1, -1)))
-
-    def sampler_of(rows: Tensor) -> Sampler:
-        return Replacement(sampler or Ancestral(), Grey(), y[rows])
-
-    return _conditional(model, len(grey), n, sampler_of, seed, steps, grid, batch_size, callback)
-
-
-def _conditional(
-    model: ScoreModel,
-    count: int,
-    n: int,
-    sampler_of: Callable[[Tensor], Sampler],
-    seed: int,
-    steps: int,
-    grid: GridName | None,
-    batch_size: int,
-    callback: Callback | None,
-) -> Tensor:
-    """`n` samples for each of `count` conditions; sample j of condition i is number i n + j of the seed."""
-    parts, times = [], time_grid(model, steps, grid)
-    for batch in batches(range(count * _positive(n, "samples per image")), batch_size):
-        noise = Noise(seed, batch, device_of(model))
-        parts.append(_generate(model, sampler_of(torch.tensor(batch) // n), times, noise, callback))
-    return model.space.to_data(torch.cat(parts)).reshape(count, n, *model.space.shape)
-
-
-def _generate(
+def generate(
     model: ScoreModel, sampler: Sampler | Adaptive, times: Grid | None, noise: Noise, callback: Callback | None
 ) -> Tensor:
     """One batch in model units, from the prior's noise."""
@@ -372,7 +287,7 @@ def choose(
             )
         return sampler, None
     if sampler is None and grid is None and isinstance(model, Denoiser):
-        plan = plan_for(model.sde, model.plans, budget or (BUDGET if steps is None else _positive(steps, "steps") + 1))
+        plan = plan_for(model.sde, model.plans, budget or (BUDGET if steps is None else positive(steps, "steps") + 1))
         return solver(plan), torch.tensor(plan.times, dtype=torch.float64)
     if budget is not None:
         raise ValueError(f"budget={budget} with {type(model.sde).__name__}, which is not linear: give steps")
@@ -407,7 +322,7 @@ def calibrate(
     >>> found[5].plan.error <= found[5].default.error
     True
     """
-    noise = Noise(seed, range(_positive(samples, "samples")), device_of(model), "calibration")
+    noise = Noise(seed, range(positive(samples, "samples")), device_of(model), "calibration")
     x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
     found = calibration.calibrate(model, x, budgets, batch_size=batch_size, trials=trials, callback=callback)
     model.plans = {**model.plans, **{budget: each.plan for budget, each in found.items()}}
@@ -433,18 +348,19 @@ def _weight(model: ScoreModel) -> Tensor:
     return next(chain(model.parameters(), model.buffers()), torch.empty(0))
 
 
-def _place(model: ScoreModel, y: Tensor) -> Tensor:
+def place(model: ScoreModel, y: Tensor) -> Tensor:
     """`y` in the device and dtype of the model's weights; as it is where there are none."""
     return next((y.to(p) for p in model.parameters()), y)
 
 
 def batches(indices: range, batch_size: int) -> Iterator[range]:
     """Cut `indices` into batches."""
-    size = _positive(batch_size, "batch size")
+    size = positive(batch_size, "batch size")
     return (indices[i : i + size] for i in range(0, len(indices), size))
 
 
-def _positive(value: int, what: str) -> int:
+def positive(value: int, what: str) -> int:
+    """`value`, or a ValueError that says what it should be."""
     if value < 1:
         raise ValueError(f"{value} {what}, expected 1 or more")
     return value

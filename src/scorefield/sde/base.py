@@ -142,9 +142,9 @@ class LinearSDE(SDE):
         """log(alpha²/sigma²): twice the lambda of the solver papers."""
         return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
 
-    def informative(self, t: Tensor) -> bool:
-        """Whether x_t says anything of the data at a single t: not where alpha = 0, be it up to rounding."""
-        return bool(self.alpha(t) > 1e-7 * self.sigma(t))
+    def informative(self, t: Time) -> Tensor:
+        """Whether x_t says anything of the data: not where alpha = 0, be it up to rounding."""
+        return self.alpha(t) > 1e-7 * self.sigma(t)
 
     def time(self, logsnr: Tensor) -> Tensor:
         """The inverse of `logsnr`, by bisection on [0, T] unless a subclass knows better."""

@@ -1,0 +1,192 @@
+r"""The score of p(x_0 | y) for a measurement y = A x_0 + s n, from that of p(x_0).
+
+Bayes' rule adds grad log p(y | x_t) to the score; the denoised data D and the noise eps follow (Song et al. 2021, app.
+I; Tweedie's formula),
+
+    D_y = D + (sigma²/alpha) g,    eps_y = eps - sigma g,    g = grad log p(y | x_t).                 (1)
+
+Taking x_0 given x_t for Gaussian, N(D, C), with J = dD/dx_t held fixed,
+
+    g = J' A' (s² + A C A')^-1 (y - A D),    and in truth    C = Cov[x_0 | x_t] = (sigma²/alpha) J.     (2)
+
+The methods differ in what they take for C. With r = sigma/alpha:
+
+- ``Full``: C as it is (MMPS, Rozet et al. 2024). Exact for Gaussian data, and then for any SDE and sampler the law is
+  the posterior; each of the conjugate gradients' iterations costs a backward evaluation.
+- ``RowSums``: the diagonal matrix of C's row sums (TMPD, Boys et al. 2023); two backward evaluations.
+- ``Isotropic``: r²d²/(r² + d²), exact for uncorrelated data of deviation d (PiGDM, Song et al. 2023, with d = 1); one.
+- ``Nothing``: 0 (DPS, Chung et al. 2022, before it is normalized), overconfident where r is large, and unstable where s
+  is small.
+
+`Proximal` changes D itself and needs no derivative: D_y minimizes |y - A x|²/s² + |x - D|²/(k r²) over x (DiffPIR, Zhu
+et al. 2023), which stands for C = k r² and J = alpha C/sigma².
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from scorefield.guidance.measurement import Measurement
+from scorefield.samplers.base import denoiser
+from scorefield.score import Denoiser
+from scorefield.shapes import Data, Time, expand
+
+Transposed = Callable[[Data], Data]
+"""v to J' v."""
+
+
+class Covariance(ABC):
+    """What is taken for Cov[x_0 | x_t]."""
+
+    @abstractmethod
+    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:
+        """v to C v, where `ratio` is r and `slope` sigma²/alpha."""
+
+
+@dataclass(frozen=True)
+class Full(Covariance):
+    """(sigma²/alpha) J."""
+
+    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+        """By a backward evaluation each."""
+        return lambda v: expand(slope, v) * transposed(v)
+
+
+@dataclass(frozen=True)
+class RowSums(Covariance):
+    """The diagonal matrix of the row sums of (sigma²/alpha) J."""
+
+    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+        """By one backward evaluation; sums that are not positive count as 0."""
+        sums = (expand(slope, like) * transposed(torch.ones_like(like))).clamp(min=0)
+        return lambda v: sums * v
+
+
+@dataclass(frozen=True)
+class Isotropic(Covariance):
+    """r²d²/(r² + d²), for data of standard deviation d in model units."""
+
+    data_std: float = 0.5
+
+    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+        """A number for each sample."""
+        variance = expand(ratio**2 / (1 + (ratio / self.data_std) ** 2), like)
+        return lambda v: variance * v
+
+
+@dataclass(frozen=True)
+class Nothing(Covariance):
+    """0."""
+
+    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+        """Zeros."""
+        return torch.zeros_like
+
+
+class _Conditioned(Denoiser):
+    """A model that knows a measurement."""
+
+    def __init__(self, model: Denoiser, measurement: Measurement) -> None:
+        super().__init__(model.sde, model.space)
+        self.model, self.measurement = model, measurement
+        self.plans = model.plans
+
+    def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) of the posterior."""
+        return self.predict(x, t)
+
+
+class Posterior(_Conditioned):
+    """The score model of p(x_0 | y) by (1) and (2).
+
+    `tol` and `iterations` are the conjugate gradients'. Where alpha = 0 x_t says nothing of x_0 and the model's own
+    answer stands.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        measurement: Measurement,
+        covariance: Covariance,
+        *,
+        tol: float = 1e-3,
+        iterations: int = 10,
+    ) -> None:
+        super().__init__(model, measurement)
+        if isinstance(covariance, Nothing) and not measurement.std > 0:
+            raise ValueError("no covariance (DPS) with a measurement without noise: give std, or another method")
+        self.covariance, self.tol, self.iterations = covariance, tol, iterations
+
+    def select(self, rows: Int64[Tensor, "rows"]) -> "Posterior":
+        """For some samples of the batch."""
+        return Posterior(
+            denoiser(self.model.select(rows), self),
+            self.measurement.select(rows),
+            self.covariance,
+            tol=self.tol,
+            iterations=self.iterations,
+        )
+
+    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) given y."""
+        informative = self.sde.informative(t)
+        if not bool(informative.any()):
+            return self.model.predict(x, t)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        slope = torch.where(informative, sigma**2 / alpha, 0)
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            denoised, noise = self.model.predict(leaf, t.clone())
+
+        def transposed(v: Data) -> Data:
+            found: Tensor
+            (found,) = torch.autograd.grad(denoised, leaf, v.detach().clone(), retain_graph=True)
+            return found
+
+        D, eps = denoised.detach(), noise.detach()
+        with torch.inference_mode(False), torch.no_grad():
+            product = self.covariance.product(sigma / alpha, slope, transposed, D)
+            variance = torch.full_like(slope, self.measurement.std**2)
+            pull = self.measurement.explained(product, D, variance, tol=self.tol, iterations=self.iterations)
+            g = expand(informative, D) * transposed(pull)
+        return D + expand(slope, D) * g, eps - expand(sigma, eps) * g
+
+
+class Proximal(_Conditioned):
+    """The score model of DiffPIR: D moved towards the measurement, without a derivative; `strength` is 1/k."""
+
+    def __init__(
+        self,
+        model: Denoiser,
+        measurement: Measurement,
+        strength: float = 1.0,
+        *,
+        tol: float = 1e-4,
+        iterations: int = 50,
+    ) -> None:
+        super().__init__(model, measurement)
+        if not strength > 0:
+            raise ValueError(f"DiffPIR of strength {strength}, expected a positive number")
+        self.strength, self.tol, self.iterations = strength, tol, iterations
+
+    def select(self, rows: Int64[Tensor, "rows"]) -> "Proximal":
+        """For some samples of the batch."""
+        return Proximal(
+            denoiser(self.model.select(rows), self),
+            self.measurement.select(rows),
+            self.strength,
+            tol=self.tol,
+            iterations=self.iterations,
+        )
+
+    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) given y."""
+        denoised, noise = self.model.predict(x, t)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        variance = self.strength * (self.measurement.std * alpha / sigma) ** 2
+        change = self.measurement.explained(lambda v: v, denoised, variance, tol=self.tol, iterations=self.iterations)
+        return denoised + change, noise - expand(alpha / sigma, noise) * change
