@@ -48,7 +48,7 @@ from scorefield.times import edm, logsnr
 BUDGETS = (5, 8, 10, 15, 20, 50, 100, 1000)
 KEEP = {
     "mixture": {10: 100, 15: 100, 20: 100, 100: 16, 1000: 4},
-    "network": {5: 16, 8: 8, 10: 8, 15: 6, 20: 5, 50: 3, 100: 2, 1000: 1},
+    "network": {5: 16, 8: 8, 10: 8, 15: 6, 20: 5, 50: 3, 100: 2, 1000: 2},
 }
 LIBRARIES = ("ours", "diffusers", "azula", "k-diffusion")
 SAMPLES = {"mixture_vp": 16, "mixture_ve": 16, "mnist": 16, "cifar10": 8}

@@ -62,7 +62,7 @@ def default_plan(sde: LinearSDE, budget: int) -> Plan:
         raise ValueError(f"a budget of {budget} evaluations, expected 2 or more: a step and the denoising")
     steps = budget - 1
     if budget < 8:
-        return Plan("unipc-2", _floats(quadratic(sde, steps, _end(sde, 0.12))))
+        return Plan("unipc-2-velocity", _floats(quadratic(sde, steps, _end(sde, 0.12))))
     if budget < 18:
         return Plan("deis-3", _floats(edm(sde, steps)))
     return Plan("deis-4" if budget < 40 else "unipc-5", _floats(logsnr(sde, steps)))

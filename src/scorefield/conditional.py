@@ -75,6 +75,8 @@ def posterior(
         raise ValueError(f"method {method!r}, expected one of {', '.join(get_args(Method))}")
     if method in ("ddrm", "smc") and sampler is not None:
         raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
+    if method == "repaint" and std > 0:
+        raise ValueError(f"std={std:g} with method 'repaint', whose turns forget what is noisy: take another method")
     operator, y, std = _in_model_units(model.space, operator, place(model, y), std)
     whole, times = Measurement(operator, y, std), time_grid(model, steps, grid)
     walk = sampler or Ancestral()

@@ -282,6 +282,7 @@ def test_what_is_refused(unchecked):
         (lambda: sf.posterior(model, operator, y, method="magic"), "method 'magic', expected one of mmps, tmpd"),
         (lambda: sf.posterior(model, operator, y, method="dps"), r"\(DPS\) with a measurement without noise: give std"),
         (lambda: sf.posterior(model, operator, y, method="smc", sampler=DPMSolver()), "a sampler with method 'smc'"),
+        (lambda: sf.posterior(model, operator, y, std=0.1, method="repaint"), "std=0.1 with method 'repaint'"),
         (lambda: sf.posterior(model, operator, y, std=-1.0), "noise of -1.0"),
         (
             lambda: sf.posterior(model, Matrix(normal(2, 3), (3,)), y),
