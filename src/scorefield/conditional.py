@@ -51,6 +51,7 @@ def posterior(
     sampler: Sampler | None = None,
     steps: int = 100,
     grid: GridName | None = None,
+    iterations: int = 3,
     particles: int = 16,
     turns: int = 10,
     batch_size: int = 64,
@@ -59,10 +60,11 @@ def posterior(
     """`n` samples for each measurement y = A x + s n of data x in data units, (batch, n, *data); `std` is s.
 
     The methods, and how far each is from the posterior, are in :mod:`scorefield.guidance.posterior` and in
-    docs/conditioning.md: "mmps" (exact for Gaussian data), "tmpd", "pigdm", "dps" and "diffpir" change the model and go
-    with any `sampler`, ancestral unless given; "replacement" and "repaint" (in `turns`) change a sampler; "ddrm" and
-    "smc" (with so many `particles` for each sample) are samplers. The last four need an operator that knows its
-    singular values. Where there is no noise, what such an operator has measured is exact in the samples.
+    docs/posteriors.md. "mmps" (exact for Gaussian data; so many `iterations` of conjugate gradients at each step),
+    "tmpd", "pigdm", "dps" and "diffpir" change the model and go with any `sampler`, ancestral unless given;
+    "replacement" and "repaint" (in `turns`) change a sampler; "ddrm" and "smc" (with so many `particles` for each
+    sample) are samplers. The last four need an operator that knows its singular values. Where there is no noise, what
+    such an operator has measured is exact in the samples.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
     >>> from scorefield.sde import VP
@@ -94,7 +96,7 @@ def posterior(
         if method == "diffpir":
             return Proximal(model, measurement), walk
         covariances = {"mmps": Full(), "tmpd": RowSums(), "pigdm": Isotropic(), "dps": Nothing()}
-        return Posterior(model, measurement, covariances[method]), walk
+        return Posterior(model, measurement, covariances[method], iterations=iterations), walk
 
     return _samples(model, whole, n, conditioned, times, seed, batch_size, callback)
 

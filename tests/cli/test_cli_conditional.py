@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scorefield.data import open_data
@@ -32,7 +33,7 @@ def test_a_picture_shows_the_hole_in_grey_and_the_samples_beside_it(cli, here):
     Image.fromarray(mask).save("mask.png")
     assert cli("inpaint", "grey", "--resize", data="example:mnist", known="mask.png", out="a.png", **QUICK).status == 0
     picture = np.asarray(Image.open("a.png"))
-    assert picture.shape == (3 * 10 + 2, 3 * 10 + 2)
+    assert picture.shape == (3 * 10 + 2, 5 * 10 + 2)
     shown = picture[2:10, 2:10]
     assert (shown[4:] == 128).all()
     assert np.array_equal(shown[:4], np.rint(digits()[0, 0, :4] * 255))
@@ -65,3 +66,50 @@ def test_one_hole_is_needed_and_must_fit(cli, here):
     assert "m.png" in cli("inpaint", "grey", "--resize", known="m.png", **where).error
     assert "not images" in cli("inpaint", "vectors", hole="0.5", data="example:mnist", out="a.npz").error
     assert "colour images" in cli("colorize", "grey", data="example:mnist", out="a.npz").error
+
+
+def test_large_images_have_the_averages_that_they_were_given(cli, here):
+    small = digits().reshape(3, 1, 4, 2, 4, 2).mean((3, 5)).astype(np.float32)
+    np.save("small.npy", small)
+    options = {"factor": 2, "std": 0, "method": "ddrm"}
+    told = json.loads(cli("superres", "grey", "--json", data="small.npy", out="a.npz", **options, **QUICK).out)
+    samples = np.load("a.npz")["samples"].reshape(3, 2, 1, 8, 8)
+    averages = samples.reshape(3, 2, 1, 4, 2, 4, 2).mean((4, 6))
+    inside = np.abs(samples - 0.5).reshape(3, 2, 1, 4, 2, 4, 2).max((4, 6)) < 0.5
+    assert inside.sum() > 10
+    assert np.abs(averages - small[:, None])[inside].max() < 1e-5
+    assert (told["method"], told["factor"], told["nfe"]) == ("ddrm", 2, 4)
+    outcome = cli("superres", "grey", "--resize", "--degrade", data="example:mnist", out="b.npz", **options, **QUICK)
+    assert outcome.status == 0
+    assert np.abs(np.load("b.npz")["samples"] - samples.reshape(6, 1, 8, 8)).max() < 0.02  # of integers, resized
+
+
+def test_sharp_images_are_the_data_when_blurred_again(cli, here):
+    import scorefield as sf
+
+    options = {"blur": 0.7, "std": 0.001, "method": "ddrm"}
+    assert (
+        cli("deblur", "grey", "--resize", "--degrade", data="example:mnist", out="a.npz", **options, **QUICK).status
+        == 0
+    )
+    assert (
+        cli("deblur", "grey", "--resize", "--degrade", data="example:mnist", out="a.png", **options, **QUICK).status
+        == 0
+    )
+    assert np.asarray(Image.open("a.png")).shape == (3 * 10 + 2, 5 * 10 + 2)
+    blurred = sf.Blur.gaussian(0.7).apply(torch.from_numpy(digits()))
+    found = torch.from_numpy(np.load("a.npz")["samples"].reshape(3, 2, 1, 8, 8))
+    again = sf.Blur.gaussian(0.7).apply(found)
+    assert float((again - blurred[:, None]).abs().mean()) < 0.05
+    assert float((found - torch.from_numpy(digits())[:, None]).abs().mean()) > 0.005
+
+
+def test_what_cannot_be_restored_is_one_line(cli, here):
+    where = {"data": "example:mnist", "out": "a.npz"}
+    assert "--factor 3 with images of 8 by 8: give a divisor" in cli("superres", "grey", factor=3, **where).error
+    assert "expected a model of images" in cli("superres", "vectors", **where).error
+    assert (
+        "blur of -1.0 pixels, expected a positive number" in cli("deblur", "grey", "--resize", blur=-1.0, **where).error
+    )
+    refused = cli("superres", "grey", "--resize", "--degrade", method="dps", std=0, **where, **QUICK)
+    assert "measurement without noise: give std" in refused.error

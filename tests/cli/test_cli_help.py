@@ -25,6 +25,8 @@ LESS = {
     "decode": ["--tol", "0.5"],
     "inpaint": ["--steps", "2"],
     "colorize": ["--steps", "2"],
+    "superres": ["--steps", "2"],
+    "deblur": ["--steps", "2"],
 }
 
 
@@ -64,6 +66,9 @@ def test_examples_run(cli, here):
     mask.save("mask.png")
     for i in range(3):
         Image.new("L", (8, 8), 80 * i).save(f"grey/{i}.png")
+    for folder, size in (("small", 2), ("blurred", 8)):
+        Path(folder).mkdir()
+        Image.new("RGB", (size, size), (200, 90, 30)).save(f"{folder}/0.png")
     for name in ("checkpoint.pth", "config.json"):
         shutil.copy(COMMITTED / "ve_cifar10_ncsnpp_continuous" / name, name)
     network = EDMPrecond(16, 3, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[])

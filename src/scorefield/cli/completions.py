@@ -1,4 +1,4 @@
-"""What inpainting and colourization have in common: known images in, several completions of each out."""
+"""What conditional commands have in common: what is known of images in, several samples of each out."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from scorefield.cli.options import Split
 from scorefield.cli.progress import progress
 from scorefield.cli.result import stopwatch, tell
 from scorefield.cli.session import images_for, take
-from scorefield.data import DataError, grid, hole, read_mask, save_image, save_samples
+from scorefield.data import DataError, grid, hole, open_data, read_mask, save_image, save_samples
 from scorefield.score import ScoreModel
 from scorefield.space import DataSpace
 
@@ -47,6 +47,15 @@ def read_grey(
     return (x if x.is_floating_point() else x / 255).mean(1, keepdim=True)
 
 
+def read_images(
+    model: ScoreModel, name: str, size: tuple[int, ...], *, first: int | None, resize: bool, split: Split
+) -> Float[Tensor, "n channel height width"]:
+    """Images in [0, 1] of the model's channels and of a size."""
+    source = open_data(name, channels=model.space.shape[0], size=(size[0], size[1]), resize=resize, split=split)
+    x = take(source, first)
+    return x if x.is_floating_point() else x / 255
+
+
 def complete(
     model: ScoreModel,
     shown: Float[Tensor, "batch *data"],
@@ -60,7 +69,10 @@ def complete(
     as_json: bool,
     **facts: Any,
 ) -> None:
-    """Sample with a progress bar, write the completions, beside what was known in a PNG, and tell of it."""
+    """Sample with a progress bar, write the samples, and tell of it.
+
+    In a PNG they stand between what was known and, of several, their mean and twice their standard deviation.
+    """
     count = len(shown) * n
     total = math.ceil(count / batch_size) * steps
     elapsed = stopwatch()
@@ -70,8 +82,9 @@ def complete(
     ):
         completed = sample(lambda _: advance()).cpu()
     if Path(out).suffix.lower() == ".png":
-        rows = torch.cat([shown[:, None].to(completed), completed], 1)
-        save_image(out, grid(rows.flatten(0, 1), columns=n + 1))
+        summary = [completed.mean(1, keepdim=True), 2 * completed.std(1, keepdim=True)] if n > 1 else []
+        rows = torch.cat([shown[:, None].to(completed), completed, *summary], 1)
+        save_image(out, grid(rows.flatten(0, 1).clamp(0, 1), columns=rows.shape[1]))
     else:
         save_samples(out, completed.flatten(0, 1), seed)
     tell(

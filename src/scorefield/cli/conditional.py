@@ -59,8 +59,8 @@ def inpaint(
 ) -> None:
     """Fill in what is missing of images, several times each.
 
-    A PNG shows a row for each image: what is known, with the rest grey, then its samples. Elsewhere sample j of
-    image i is number i n + j.
+    A PNG shows a row for each image: what is known, with the rest grey, its samples, their mean, and twice their
+    standard deviation. Elsewhere sample j of image i is number i n + j.
     """
     import torch
 
@@ -127,8 +127,8 @@ def colorize(
 ) -> None:
     """Colour grey images, several times each; of colour images the grey ones are taken, the mean over channels.
 
-    A PNG shows a row for each image: the grey image, then its samples. Elsewhere sample j of image i is number
-    i n + j.
+    A PNG shows a row for each image: the grey image, its samples, their mean, and twice their standard deviation.
+    Elsewhere sample j of image i is number i n + j.
     """
     import scorefield as sf
     from scorefield.cli.choices import predictor_corrector

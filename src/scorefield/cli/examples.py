@@ -43,6 +43,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield colorize runs/colour --data grey --out coloured.png",
         "scorefield colorize runs/colour --data grey --n 8 --images 2 --steps 1000 --out coloured.npz",
     ),
+    "superres": (
+        "scorefield superres runs/colour --data small --factor 4 --out large.png",
+        "scorefield superres mnist --data example:mnist --degrade --images 4 --out large.png",
+        "scorefield superres mnist --data example:mnist --degrade --factor 2 --std 0 --method ddrm --out large.npz",
+    ),
+    "deblur": (
+        "scorefield deblur runs/colour --data blurred --blur 2 --out sharp.png",
+        "scorefield deblur mnist --data example:mnist --degrade --blur 1.5 --images 4 --out sharp.png",
+    ),
     "calibrate": (
         "scorefield calibrate runs/digits",
         "scorefield calibrate runs/digits --budgets 6,12 --samples 16 --trials 0",

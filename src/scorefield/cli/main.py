@@ -22,6 +22,7 @@ from scorefield.cli.errors import INTERRUPTED, USAGE, explain
 from scorefield.cli.examples import EXAMPLES, epilog
 from scorefield.cli.latents import decode, encode
 from scorefield.cli.likelihood import likelihood
+from scorefield.cli.restore import deblur, superres
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
 
@@ -35,6 +36,8 @@ for _command in (
     decode,
     inpaint,
     colorize,
+    superres,
+    deblur,
     calibrate,
     convert,
     info,

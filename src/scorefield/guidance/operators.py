@@ -241,12 +241,10 @@ class Blur(Spectral):
         """The kernel's transform at the frequencies of `like`."""
         height, width = like.shape[-2:]
         kernel = self.kernel.to(like)
-        if kernel.shape[0] > height or kernel.shape[1] > width:
-            raise ValueError(f"Blur with a kernel of {tuple(kernel.shape)} on images of {height} by {width}")
+        rows, columns = (torch.arange(n, device=like.device) - n // 2 for n in kernel.shape)
         whole = like.new_zeros(height, width)
-        whole[: kernel.shape[0], : kernel.shape[1]] = kernel
-        centre = (-(kernel.shape[0] // 2), -(kernel.shape[1] // 2))
-        transfer: Tensor = torch.fft.fft2(whole.roll(centre, (0, 1)))
+        whole.index_put_((rows[:, None] % height, columns[None] % width), kernel, accumulate=True)
+        transfer: Tensor = torch.fft.fft2(whole)
         return transfer
 
     def _turn(self, x: Tensor, *, back: bool = False) -> Tensor:

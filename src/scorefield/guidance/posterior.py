@@ -103,8 +103,9 @@ class _Conditioned(Denoiser):
 class Posterior(_Conditioned):
     """The score model of p(x_0 | y) by (1) and (2).
 
-    `tol` and `iterations` are the conjugate gradients'. Where alpha = 0 x_t says nothing of x_0 and the model's own
-    answer stands.
+    `tol` and `iterations` are the conjugate gradients'. The Jacobian of a network is not quite symmetric, and more than
+    a few iterations make what that does larger, where those of an exact model converge. Where alpha = 0, x_t says
+    nothing of x_0 and the model's own answer stands.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Posterior(_Conditioned):
         covariance: Covariance,
         *,
         tol: float = 1e-3,
-        iterations: int = 10,
+        iterations: int = 3,
     ) -> None:
         super().__init__(model, measurement)
         if isinstance(covariance, Nothing) and not measurement.std > 0:

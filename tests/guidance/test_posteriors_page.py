@@ -1,0 +1,49 @@
+"""docs/posteriors.md says what the code does: each method against a known Gaussian posterior."""
+
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import pytest
+
+import scorefield as sf
+from scorefield.conditional import Method
+
+ROOT = Path(__file__).parent.parent.parent
+posteriors = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "posteriors.py")))
+NAMES = [type(sde).__name__ for sde in posteriors.SDES]
+
+
+def written(section, method, sde):
+    table = re.search(rf"^### {section}\n(.*?)(?=^##)", posteriors.PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)[1]
+    cells = re.search(rf"^\| `{method}` \| (.*) \|$", table, re.MULTILINE)[1].split(" | ")
+    return cells[NAMES.index(type(sde).__name__)]
+
+
+def test_no_method_is_missing():
+    assert set(posteriors.METHODS) == set(get_args(Method))
+
+
+@pytest.mark.parametrize("std", [0.2, 0.0])
+@pytest.mark.parametrize("method", posteriors.METHODS)
+def test_the_page(method, std):
+    """As written; of particles, as far as so many samples tell."""
+    cell = written("With noise" if std else "Without", method, sf.VP())
+    if (method, std > 0) in posteriors.REFUSED:
+        assert cell == "refused"
+        return
+    found = posteriors.errors(method, sf.VP(), std)
+    numbers = [float(number) for number in re.split("; |–", cell)]
+    assert numbers == pytest.approx(found, abs=0.08 if method == "smc" else 0.006)
+
+
+@pytest.mark.parametrize("std", [0.2, 0.0])
+def test_what_is_exact_is_exact(std):
+    """Full covariance has the law of the posterior up to its steps; particles up to chance; the others do not."""
+    for method, most in (("mmps", 0.02), ("pigdm", 0.07)):
+        off, least, greatest = posteriors.errors(method, sf.VE(), std)
+        assert off < most
+        assert 0.96 < least <= greatest < 1.02
+    assert posteriors.errors("replacement", sf.VE(), std)[0] > 0.5
