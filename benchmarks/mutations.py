@@ -31,7 +31,7 @@ SLIPS = [
     ("UniPC of the noise: coefficients of the data", "samplers/exponential.py", '"noise": -1.0', '"noise": 1.0', EXPONENTIAL),
     ("velocity: the sum for the difference", "samplers/exponential.py", "model.blend(x, t, -one, one)", "model.blend(x, t, one, one)", EXPONENTIAL),
     ("velocity: the last step by one value", "samplers/exponential.py", "coefficients(self.clock(t), 0.0, [self.clock(time) for time, _ in past], 0.0)", "[0.0] * (len(past) - 1) + [-self.clock(t)]", EXPONENTIAL),
-    ("blend: the sign of the noise", "score.py", "(data * q - noise * p) / m", "(data * q + noise * p) / m", TEST_FLOW),
+    ("blend: the sign of the noise", "score.py", "(data * q - noise * p) / m", "(data * q + noise * p) / m", TEST_SCORE),
     ("posterior: sigma for its square", "guidance/posterior.py", "torch.where(informative, sigma**2 / alpha, 0)", "torch.where(informative, sigma / alpha, 0)", "guidance/test_posterior.py"),
     ("PiGDM: r for r²", "guidance/posterior.py", "ratio**2 / (1 + (ratio", "ratio / (1 + (ratio", "guidance/test_posterior.py"),
     ("DiffPIR: the noise without r", "guidance/posterior.py", "(self.measurement.std * alpha / sigma) ** 2", "self.measurement.std ** 2", "guidance/test_posterior.py"),

@@ -73,6 +73,8 @@ def test_views_are_exact(sde, key):
         denoised, noise = model.predict(x, t)
         assert relative(denoised, views["denoise"]) < 1e-9
         assert relative(noise, views["noise"]) < 1e-9
+        slope = -0.7 * torch.sin(t) * views["denoise"] + 0.4 * views["noise"]
+        assert relative(model.blend(x, t, -0.7 * torch.sin(t), double(0.4)), slope) < 1e-8
 
 
 @pytest.mark.parametrize("sde", FIVE, ids=name)
