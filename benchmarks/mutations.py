@@ -36,7 +36,7 @@ SLIPS = [
     ("PiGDM: r for r²", "guidance/posterior.py", "ratio**2 / (1 + (ratio", "ratio / (1 + (ratio", "guidance/test_posterior.py"),
     ("DiffPIR: the noise without r", "guidance/posterior.py", "(self.measurement.std * alpha / sigma) ** 2", "self.measurement.std ** 2", "guidance/test_posterior.py"),
     ("DDRM: the pull by r² for r", "guidance/ddrm.py", "denoised + ratio * (kept * (known", "denoised + ratio**2 * (kept * (known", "guidance/test_posteriors_page.py"),
-    ("particles: weights that forget the proposal", "guidance/smc.py", "weights + correction, twist", "weights, twist", "guidance/test_posterior.py"),
+    ("particles: weights that forget the proposal", "guidance/smc.py", "weights + correction, twist", "weights, twist", "guidance/test_posteriors_page.py"),
     ("turns: the forward kernel without noise", "guidance/replacement.py", "a * x + torch.sqrt(v) * draw(noise, x)", "a * x + 0 * draw(noise, x)", "guidance/test_replacement.py"),
     ("VP: a factor 2 in alpha'", SDE, "return -0.5 * self.beta(t) * self.alpha(t)", "return -self.beta(t) * self.alpha(t)", TEST_SDE),
     ("VP: sigma without its square root", SDE, "return torch.sqrt(-torch.expm1(-self.integral(t)))", "return -torch.expm1(-self.integral(t))", TEST_SDE),
