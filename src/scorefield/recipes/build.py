@@ -9,6 +9,7 @@ from torch import nn
 from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS, NetworkModel
 from scorefield.nn import MLP, NCSN, NCSNv2, UNet
+from scorefield.recipes import schema
 from scorefield.recipes.hub import push
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
@@ -71,11 +72,13 @@ def build(recipe: Recipe) -> RecipeModel:
     """
     model = recipe.model
     try:
-        sde = SDES[recipe.sde.name](**recipe.sde.model_dump(exclude={"name"}))
-        data = recipe.data
-        space = DataSpace(data.shape, data.shift, data.scale, data.levels, data.classes)
-        network = _network(recipe)
-        built = RecipeModel(network, sde, space, _parameterization(model), TIME_LABELS[model.time_label]())
+        built = RecipeModel(
+            _network(recipe),
+            build_sde(recipe.sde),
+            data_space(recipe.data),
+            _parameterization(model),
+            TIME_LABELS[model.time_label](),
+        )
     except ValueError as error:
         raise RecipeError(f"recipe with sde {recipe.sde.name} and network {model.network}: {error}") from error
     except (OverflowError, RuntimeError, TypeError) as error:
@@ -90,6 +93,16 @@ def build(recipe: Recipe) -> RecipeModel:
         )
     built.recipe, built.metadata = recipe, {}
     return built
+
+
+def build_sde(section: schema.SDE) -> LinearSDE:
+    """The SDE of a recipe's section. Raises ValueError where its options do not fit together."""
+    return SDES[section.name](**section.model_dump(exclude={"name"}))
+
+
+def data_space(section: schema.Data) -> DataSpace:
+    """The data space of a recipe's section. Raises ValueError."""
+    return DataSpace(section.shape, section.shift, section.scale, section.levels, section.classes)
 
 
 def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:
