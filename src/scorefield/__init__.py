@@ -24,11 +24,12 @@ if TYPE_CHECKING:
         log_likelihood,
         sample,
     )
+    from scorefield.classifier import Classifier, NetworkClassifier
     from scorefield.convert.export import export
     from scorefield.counting import count_evaluations
-    from scorefield.exact import ExactModel, GaussianMixture
+    from scorefield.exact import ExactClassifier, ExactModel, GaussianMixture
     from scorefield.flow import ProbabilityFlow
-    from scorefield.guidance import Grey, Mask, Replacement, Subspace
+    from scorefield.guidance import ClassifierGuidance, Contrast, Grey, Interval, Mask, Replacement, Subspace
     from scorefield.network_model import NetworkModel
     from scorefield.noise import Noise
     from scorefield.samplers import (
@@ -66,11 +67,12 @@ _HOMES = {
         "log_likelihood",
         "sample",
     ),
+    "classifier": ("Classifier", "NetworkClassifier"),
     "convert.export": ("export",),
     "counting": ("count_evaluations",),
-    "exact": ("ExactModel", "GaussianMixture"),
+    "exact": ("ExactClassifier", "ExactModel", "GaussianMixture"),
     "flow": ("ProbabilityFlow",),
-    "guidance": ("Grey", "Mask", "Replacement", "Subspace"),
+    "guidance": ("ClassifierGuidance", "Contrast", "Grey", "Interval", "Mask", "Replacement", "Subspace"),
     "network_model": ("NetworkModel",),
     "noise": ("Noise",),
     "samplers": (
@@ -109,19 +111,25 @@ __all__ = [
     "AdamsBashforth",
     "AdaptiveSDE",
     "Ancestral",
+    "Classifier",
+    "ClassifierGuidance",
+    "Contrast",
     "Cosine",
     "DPMSolver",
     "DPMSolverSinglestep",
     "DataSpace",
     "EulerMaruyama",
+    "ExactClassifier",
     "ExactModel",
     "GaussianMixture",
     "Grey",
     "Heun",
+    "Interval",
     "Langevin",
     "LinearSDE",
     "LogLikelihood",
     "Mask",
+    "NetworkClassifier",
     "NetworkModel",
     "Noise",
     "PredictorCorrector",

@@ -7,6 +7,7 @@ as float32.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scorefield.data import atomic_write
 from scorefield.model_folder import MODEL, WEIGHTS, CheckpointError, read_description, read_weights, write_folder
 from scorefield.plan import Plan, read_plans, write_plans
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
-from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.build import BESIDE, RecipeModel
 from scorefield.recipes.build_classifier import RecipeClassifier, build_classifier
 from scorefield.recipes.classifier import ClassifierRecipe
 from scorefield.recipes.load import parse
@@ -80,6 +81,8 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
     except ConversionError as error:
         raise CheckpointError(str(error)) from None
     model.metadata, model.plans = checkpoint.metadata, checkpoint.plans
+    if (folder / BESIDE / WEIGHTS).is_file():
+        model.find_classifier = partial(load_classifier, folder / BESIDE)
     return model.to(device)
 
 

@@ -188,15 +188,13 @@ class ExactClassifier(Classifier):
     tensor([[0.5000, 0.5000]])
     """
 
-    def __init__(
-        self, sde: LinearSDE, law: GaussianMixture, labels: Sequence[int], names: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, sde: LinearSDE, law: GaussianMixture, labels: Sequence[int], names: Sequence[str] = ()) -> None:
         super().__init__()
         self.sde, self.law, self.labels = sde, law, tuple(labels)
         self.classes, self.names = max(self.labels) + 1, tuple(names)
         if len(self.labels) != len(law.means) or set(self.labels) != set(range(self.classes)):
             raise ValueError(
-                f"labels {list(labels)} of {len(law.means)} components, expected one for each, and every class from 0 on"
+                f"labels {list(labels)} of {len(law.means)} components, expected one for each and every class from 0 on"
             )
 
     def law_of(self, label: int | str) -> GaussianMixture:

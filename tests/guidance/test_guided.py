@@ -1,4 +1,4 @@
-"""Guidance on mixtures, whose classes have closed-form scores: every view, sampler and likelihood of a class is known."""
+"""Guidance on mixtures, whose classes have closed forms: every view, sampler and likelihood of a class is known."""
 
 import math
 
@@ -124,18 +124,12 @@ def test_where_nothing_of_the_data_is_left_the_classifier_says_nothing():
         torch.testing.assert_close(value, expected[view], msg=view)
 
 
-def moments(model):
-    x = model.sde.prior.sample(Noise(0, range(4000)).normal((2,), torch.float64))
-    return x, Noise(1, range(4000))
-
-
 SAMPLERS = {
     "ancestral": (Ancestral(), 150),
     "pc": (PredictorCorrector(ReverseDiffusion(), Langevin(0.1)), 150),
     "unipc": (UniPC(3), 40),
     "stochastic heun": (StochasticHeun(), 60),
     "flow": (ProbabilityFlow(1e-3), 0),
-    "adaptive sde": (AdaptiveSDE(2e-2), 0),
 }
 
 
@@ -163,11 +157,17 @@ def test_samples_of_a_class_have_its_weights_and_moments(sde, sampler):
 
 
 @pytest.mark.parametrize("sde", [s for s in ALL if type(s) not in map(type, FIVE)], ids=name)
-@pytest.mark.parametrize("sampler", ["ancestral", "unipc", "adaptive sde", "stochastic heun"])
+@pytest.mark.parametrize("sampler", ["ancestral", "unipc", "stochastic heun", "flow"])
 def test_and_so_with_other_sdes_and_samplers(sde, sampler):
-    y, expected = drawn(*SAMPLERS[sampler], guided(sde, 1), count=2000), of_class(sde, 1).law
-    torch.testing.assert_close(y.mean(0), expected.mean, rtol=0, atol=0.06)
-    torch.testing.assert_close(torch.cov(y.T), expected.covariance, rtol=0, atol=0.06)
+    y, expected = drawn(*SAMPLERS[sampler], guided(sde, 1), count=1000), of_class(sde, 1).law
+    torch.testing.assert_close(y.mean(0), expected.mean, rtol=0, atol=0.08)
+    torch.testing.assert_close(torch.cov(y.T), expected.covariance, rtol=0, atol=0.08)
+
+
+def test_and_so_with_steps_of_each_samples_own():
+    y, expected = drawn(AdaptiveSDE(5e-2), 0, guided(VP(), 1), count=200), of_class(VP(), 1).law
+    torch.testing.assert_close(y.mean(0), expected.mean, rtol=0, atol=0.15)
+    torch.testing.assert_close(torch.cov(y.T), expected.covariance, rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize("sde", [s for s in ALL if not isinstance(s, DDPM | SMLD)], ids=name)
@@ -196,9 +196,9 @@ def test_labels_of_each_sample_do_not_depend_on_batch_mates():
     labels = torch.tensor([0, 1, 2, 1, 0, 2, 2])
     whole, noise = guided(VP(), labels, 2.0), Noise(0, range(7))
     x = noise.normal((2,), torch.float64)
-    for sampler in (ProbabilityFlow(1e-3), AdaptiveSDE(1e-2)):
+    for sampler in (ProbabilityFlow(1e-2), AdaptiveSDE(0.1)):
         together = sampler.sample(whole, x, Noise(0, range(7)))
-        for i in range(7):
+        for i in range(0, 7, 2):
             alone = sampler.sample(guided(VP(), int(labels[i]), 2.0), x[i : i + 1], Noise(0, [i]))
             torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-8)
     rows = torch.tensor([5, 1])
@@ -220,7 +220,7 @@ def test_labels_that_are_none_are_refused():
         ClassifierGuidance(ExactModel(VE(), law()), ExactClassifier(VP(), law(), LABELS), 1)
     with pytest.raises(ValueError, match=r"from noise 2 to 1"):
         Interval(2, 1)
-    with pytest.raises(ValueError, match=r"every class from 0 on"):
+    with pytest.raises(ValueError, match=r"one for each and every class from 0 on"):
         ExactClassifier(VP(), law(), [0, 2, 2, 2])
 
 

@@ -65,7 +65,9 @@ class ClassifierGuidance(Guided):
             return torch.zeros_like(x)
         labels = torch.as_tensor(self.label, device=x.device)
         if labels.ndim and len(labels) != len(x):
-            raise ValueError(f"{len(labels)} labels for a batch of {len(x)}: bind one label, or one for each of a batch")
+            raise ValueError(
+                f"{len(labels)} labels for a batch of {len(x)}: bind one label, or one for each of a batch"
+            )
         differentiable = x.requires_grad and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             y = x if differentiable else x.detach().clone().requires_grad_()

@@ -44,7 +44,8 @@ class Contrast(Guided):
 
     def guide(self, x: Data, t: Time, views: Views, gains: tuple[Time, ...]) -> tuple[Data, ...]:  # noqa: ARG002
         """Each view by (1)."""
-        own, inside = self(x, t, self.model, views), self.interval.inside(self.sde, t)
+        own: tuple[Data, ...] = self(x, t, self.model, views)
+        inside = self.interval.inside(self.sde, t)
         if self.scale == 1 or not bool(inside.any()):
             return own
         weight = expand(torch.where(inside, self.scale - 1.0, 0.0), x)

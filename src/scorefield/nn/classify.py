@@ -200,7 +200,9 @@ class WideResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 10 or depth % 6 != 4:
-            raise ValueError(f"depth={depth} of a wide ResNet, expected 6 n + 4 with n blocks in a group: 10, 16, 22, 28")
+            raise ValueError(
+                f"depth={depth} of a wide ResNet, expected 6 n + 4 with n blocks in a group: 10, 16, 22, 28"
+            )
         self.dims = dims
         self.condition = ConditionEmbedding(
             64, 256, embedding=embedding, fourier_scale=fourier_scale, nonlinearity=nonlinearity

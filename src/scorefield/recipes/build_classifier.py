@@ -1,11 +1,13 @@
 """From a model's recipe to a classifier's, and from that to a classifier."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from scorefield.classifier import NetworkClassifier
+from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS
 from scorefield.nn import Encoder, PerceptronClassifier, WideResNet
 from scorefield.recipes.build import build_sde, data_space
@@ -21,6 +23,11 @@ class RecipeClassifier(NetworkClassifier):
 
     recipe: ClassifierRecipe
     metadata: Mapping[str, Any]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **metadata: Any) -> None:
+        """Write the classifier into `folder`, as a whole. `metadata` (JSON) is added. Raises OSError."""
+        recipe = self.recipe.model_dump(mode="json")
+        write_folder(self.network, recipe, folder, metadata={**self.metadata, **metadata})
 
 
 def classifier_recipe(

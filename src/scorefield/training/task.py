@@ -1,7 +1,7 @@
 """What a training learns: the model it makes, the loss, and how the result is written down."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -39,11 +39,11 @@ class Task(ABC, Generic[Model]):
     """
 
     recipe: Recipe | ClassifierRecipe
-    free: Mapping[str, set[str] | None]
+    free: Mapping[str, Set[str] | None]
 
     @abstractmethod
     def start(self, resumes: bool) -> Model:
-        """A model to begin with, whose weights count unless the training `resumes`. Raises TrainingError, RecipeError."""
+        """A model to begin with; its weights count unless the training `resumes`. Raises TrainingError, RecipeError."""
 
     @abstractmethod
     def objective(self, model: Model) -> nn.Module:
@@ -61,7 +61,7 @@ class Task(ABC, Generic[Model]):
     def save(self, model: Model, folder: Path, step: int) -> None:
         """Write the averaged model."""
 
-    def note(self, model: Model, folder: Path, step: int, report: Report) -> None:  # noqa: B027
+    def note(self, model: Model, folder: Path, step: int, report: Report) -> None:
         """Whatever else there is to write after a step."""
 
 

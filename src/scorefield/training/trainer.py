@@ -12,7 +12,7 @@ weights that it would have had, on a CPU bit for bit. It may go on with another 
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def train_classifier(
     device: str | None = None,
     console: Console | None = None,
 ) -> Trained[RecipeClassifier]:
-    """Train the recipe's noise-conditional classifier on labelled data, perturbed by its SDE; all else as in `train`."""
+    """Train the recipe's classifier on labelled data that its SDE perturbs; all else as in `train`."""
     return learn(Classification(recipe), source, out, resume=resume, device=device, console=console)
 
 
@@ -95,7 +95,8 @@ def learn(
     console: Console | None,
 ) -> Trained[Model]:
     """Train what a task makes, on a task's loss; see `train`."""
-    recipe, settings = task.recipe, task.recipe.training
+    recipe: Recipe | ClassifierRecipe = task.recipe
+    settings = recipe.training
     accelerator = Accelerator(cpu=device == "cpu")
     rank, world, device_ = accelerator.process_index, accelerator.num_processes, accelerator.device
     folder = None if out is None else Path(out)
@@ -216,7 +217,8 @@ def _check_resumable(task: Task[Model], folder: Path, resume: bool) -> None:
         raise TrainingError(f"{folder} holds a training: go on with it (resume), or choose another folder")
     old, new = (r.model_dump(mode="json") for r in (task.read(folder / "recipe.yaml"), task.recipe))
     for section, values in new.items():
-        free, was = task.free.get(section, frozenset()), old[section]
+        free: Set[str] | None = task.free.get(section, set())
+        was = old[section]
         if not isinstance(values, dict):
             values, was = {"": values}, {"": was}
         for name in [] if free is None else sorted((values.keys() | was.keys()) - free):
