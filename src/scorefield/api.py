@@ -130,7 +130,8 @@ def sample(
     grid: GridName | Grid | None = None,
     batch_size: int = 64,
     first: int = 0,
-    label: int | None = None,
+    label: int | str | None = None,
+    scale: float = 1.0,
     callback: Callback | None = None,
 ) -> Shaped[Tensor, "n *data"]:
     """`n` samples in data units: numbers `first` to `first + n - 1` of `seed`.
@@ -140,7 +141,8 @@ def sample(
     which walks a grid of `steps` predictor updates (100 unless given) with a denoising evaluation at the end; they are
     equal in log-SNR ("logsnr"), in time ("uniform", the paper's), in its root ("quadratic") or as in EDM ("edm"), or
     `grid` is the times themselves. `ProbabilityFlow` and `AdaptiveSDE` take steps of their own choice.
-    `label` asks a model with classes for one of them.
+    `label` asks for a class, by number or name: a model that was trained with labels, or one that has a classifier
+    beside it. A `scale` above 1 makes the class clearer and the samples less varied (:mod:`scorefield.guidance`).
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
     >>> from scorefield.sde import VP
@@ -148,7 +150,10 @@ def sample(
     >>> bool(torch.allclose(sample(model, 5, batch_size=2), sample(model, 5, batch_size=5), atol=1e-5))
     True
     """
-    model = model if label is None else model.given(label=label)
+    if label is not None:
+        model = model.given(label=label) if scale == 1 else model.given(label=label, scale=scale)
+    elif scale != 1:
+        raise ValueError(f"scale={scale:g} without a label, which it is the scale of: give one")
     indices = range(first, first + positive(n, "samples"))
     chosen, times = choose(model, budget=budget, sampler=sampler, steps=steps, grid=grid)
     parts = [

@@ -7,25 +7,31 @@ as float32.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from scorefield.convert.model import model_with
+from scorefield.convert.model import filled, model_with
 from scorefield.convert.weights import ConversionError
 from scorefield.data import atomic_write
 from scorefield.model_folder import MODEL, WEIGHTS, CheckpointError, read_description, read_weights, write_folder
 from scorefield.plan import Plan, read_plans, write_plans
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
-from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.build import BESIDE, RecipeModel
+from scorefield.recipes.build_classifier import RecipeClassifier, build_classifier
+from scorefield.recipes.classifier import ClassifierRecipe
+from scorefield.recipes.load import parse
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
     "bundled_models",
+    "load_classifier",
     "load_model",
     "read_checkpoint",
+    "save_classifier",
     "save_model",
     "save_plans",
 ]
@@ -75,7 +81,37 @@ def load_model(name: str | os.PathLike[str], *, device: torch.device | str = "cp
     except ConversionError as error:
         raise CheckpointError(str(error)) from None
     model.metadata, model.plans = checkpoint.metadata, checkpoint.plans
+    if (folder / BESIDE / WEIGHTS).is_file():
+        model.find_classifier = partial(load_classifier, folder / BESIDE)
     return model.to(device)
+
+
+def save_classifier(
+    classifier: RecipeClassifier,
+    folder: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype = torch.float32,
+    **metadata: Any,
+) -> None:
+    """Write a classifier into `folder`, as a whole, as `save_model` writes a model."""
+    recipe = classifier.recipe.model_dump(mode="json")
+    write_folder(classifier.network, recipe, folder, dtype=dtype, metadata=metadata)
+
+
+def load_classifier(folder: str | os.PathLike[str]) -> RecipeClassifier:
+    """The classifier of a folder or run folder, in float32 and evaluation mode. Raises CheckpointError."""
+    path = Path(folder)
+    if not (path / WEIGHTS).is_file():
+        raise CheckpointError(f"no classifier {folder}: it has no {WEIGHTS}; give what train-classifier has made")
+    content, weights = read_weights(path)
+    where = str(path / MODEL)
+    try:
+        recipe = parse(ClassifierRecipe, _object(content, "recipe", where), where)
+        classifier = filled(lambda: build_classifier(recipe), lambda _: weights, str(path / WEIGHTS))
+    except (RecipeError, ConversionError) as error:
+        raise CheckpointError(str(error)) from None
+    classifier.metadata = _object(content, "metadata", where)
+    return classifier
 
 
 def save_plans(plans: Mapping[int, Plan], folder: str | os.PathLike[str]) -> None:
@@ -116,11 +152,16 @@ def _bundle() -> Path:
 
 
 def _checkpoint(folder: Path, content: Mapping[str, Any]) -> Checkpoint:
-    recipe, metadata = content.get("recipe", {}), content.get("metadata", {})
-    for key, value in (("recipe", recipe), ("metadata", metadata)):
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{folder / MODEL}: its {key} is {value!r:.50}, expected an object; copy it again")
+    where = str(folder / MODEL)
+    recipe, metadata = _object(content, "recipe", where), _object(content, "metadata", where)
     try:
-        return Checkpoint(folder, parse_recipe(recipe, str(folder / MODEL)), metadata, _plans(folder))
+        return Checkpoint(folder, parse_recipe(recipe, where), metadata, _plans(folder))
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
+
+
+def _object(content: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = content.get(key, {})
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: its {key} is {value!r:.50}, expected an object; copy it again")
+    return value

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,8 +33,8 @@ def count_evaluations(model: ScoreModel) -> Iterator[Evaluations]:
     """
     evaluations = Evaluations()
 
-    def on_forward(_: nn.Module, inputs: tuple[Tensor, ...], __: object) -> None:
-        x = inputs[0]
+    def on_forward(_: nn.Module, inputs: tuple[Any, ...], __: object) -> None:
+        x: Tensor = inputs[0]
         evaluations.forward += len(x)
         if x.requires_grad:
             x.register_hook(on_backward)  # type: ignore[no-untyped-call]

@@ -6,14 +6,22 @@ For x_0 ~ N(m, V) and x_t = alpha x_0 + sigma z, with W = alpha² V + sigma² (S
 
 and a mixture's views are its components' weighted with the posterior of the component given x_t. Neither view is
 computed from the other, so both are exact in float32 at every noise level.
+
+Where the components belong to classes, the posterior of a class is the sum of those of its components. The differences
+of their log-densities are small where the noise is large, and guidance divides their gradients by alpha: they are
+formed before anything large is subtracted. With W_0 = alpha² v_0 + sigma² for any v_0,
+
+    (x - alpha m)²/W - x²/W_0 = alpha (alpha (v_0 - V) x²/W_0 - 2 m x + alpha m²)/W                   (2)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.classifier import Classifier, LogProbs
 from scorefield.score import Denoiser
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Time
@@ -69,6 +77,14 @@ class GaussianMixture:
     def to(self, where: torch.dtype | torch.device | str) -> "GaussianMixture":
         """The same law in another precision, or on another device."""
         return self._with(self.means.to(where), self.variances.to(where))
+
+    def part(self, components: Sequence[int]) -> "GaussianMixture":
+        """The law of some of the components alone."""
+        rows = list(components)
+        law = self._with(self.means[rows], self.variances[rows])
+        law.basis = None if self.basis is None else self.basis[rows]
+        law.log_weights = torch.log_softmax(self.log_weights[rows], 0)
+        return law
 
     def perturbed(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
         """The law of alpha x + sigma z, for scalar alpha and sigma."""
@@ -161,3 +177,48 @@ class ExactModel(Denoiser):
             torch.einsum("bk,bkd->bd", posterior, denoised).reshape(x.shape),
             torch.einsum("bk,bkd->bd", posterior, noise).reshape(x.shape),
         )
+
+
+class ExactClassifier(Classifier):
+    """p(y | x_t) of a mixture whose component k is of class labels[k]: the oracle of guidance.
+
+    >>> from scorefield.sde import VP
+    >>> law = GaussianMixture(torch.tensor([[-1.0], [1.0]]), variances=torch.ones(2, 1))
+    >>> ExactClassifier(VP(), law, [0, 1]).log_probs(torch.zeros(1, 1), torch.tensor(0.5)).exp()
+    tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(self, sde: LinearSDE, law: GaussianMixture, labels: Sequence[int], names: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.sde, self.law, self.labels = sde, law, tuple(labels)
+        self.classes, self.names = max(self.labels) + 1, tuple(names)
+        if len(self.labels) != len(law.means) or set(self.labels) != set(range(self.classes)):
+            raise ValueError(
+                f"labels {list(labels)} of {len(law.means)} components, expected one for each and every class from 0 on"
+            )
+
+    def law_of(self, label: int | str) -> GaussianMixture:
+        """The law of the data of one class."""
+        return self.law.part([i for i, given in enumerate(self.labels) if given == self.index(label)])
+
+    def forward(self, x: Data, t: Time) -> LogProbs:
+        """Log-probabilities of the classes: one evaluation."""
+        law = self.law
+        alpha = self.sde.alpha(t).to(x).reshape(-1, 1, 1)
+        sigma = self.sde.sigma(t).to(x).reshape(-1, 1, 1)
+        typical = law.variances.mean()
+        reference, variances = alpha**2 * typical + sigma**2, alpha**2 * law.variances + sigma**2
+        means = law.rotate(law.means[None])
+        y = law.rotate(x.reshape(len(x), 1, -1).expand(-1, len(law.means), -1))
+        bend = alpha * (typical - law.variances)
+        quadratic = alpha * (bend * y * y / reference - 2 * means * y + alpha * means**2) / variances
+        volume = torch.log1p(-alpha * bend / reference)
+        components = torch.log_softmax(law.log_weights - 0.5 * (quadratic + volume).sum(-1), 1)
+        labels = torch.tensor(self.labels, device=x.device)
+        others = labels != torch.arange(self.classes, device=x.device)[:, None]
+        return torch.logsumexp(components[:, None].masked_fill(others, -math.inf), 2)
+
+    def log_probs(self, x: Data, t: Time) -> LogProbs:
+        """log p(y | x_t) of every class, by eq. (2)."""
+        log_probs: Tensor = self(x, t)
+        return log_probs

@@ -5,7 +5,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -180,7 +180,7 @@ class NetworkModel(Denoiser):
             self.network.compile()
         return self
 
-    def given(self, **condition: Tensor | int) -> "NetworkModel":
+    def given(self, **condition: Any) -> Denoiser:
         """This model with `label=`: an integer for all samples, or (batch,) int64."""
         if set(condition) != {"label"} or not self.space.classes:
             raise ValueError(

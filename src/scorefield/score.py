@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -66,7 +67,7 @@ class ScoreModel(nn.Module, ABC):
         """The probability-flow ODE in the variable that solvers like best."""
         return PlainTime(self.sde.t_min, self.sde.T, self.velocity)
 
-    def given(self, **condition: Tensor | int) -> "ScoreModel":
+    def given(self, **condition: Any) -> "ScoreModel":
         """This model with a condition bound to it (`label=3`): samplers only ever see (x, t)."""
         raise ValueError(f"condition {', '.join(condition)} given to {type(self).__name__}, which takes none")
 

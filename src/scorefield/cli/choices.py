@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from scorefield.cli.options import AdaptiveName, CorrectorName, PredictorName
 from scorefield.flow import ProbabilityFlow
-from scorefield.recipes.build import RecipeModel, build_sampler
+from scorefield.recipes.build import build_sampler, recipe_of
 from scorefield.samplers import (
     DDIM,
     DEIS,
@@ -23,7 +23,7 @@ from scorefield.samplers import (
     StochasticHeun,
     UniPC,
 )
-from scorefield.score import ScoreModel
+from scorefield.score import Denoiser, ScoreModel
 from scorefield.times import GridName
 
 _PREDICTORS: dict[str, Callable[[], Sampler]] = {
@@ -81,10 +81,11 @@ def of_recipe(
     for option, value in ignored.items():
         if value is not None:
             raise OptionError(f"--{option} {value} with --sampler recipe, which has its own: name another sampler")
-    if not isinstance(model, RecipeModel):
+    recipe = recipe_of(model)
+    if recipe is None or not isinstance(model, Denoiser):
         raise OptionError(f"--sampler recipe with a {type(model).__name__}, which has no recipe: name another sampler")
-    sampling = model.recipe.sampling
-    return build_sampler(model.recipe, model.sde)[0], steps or sampling.steps, grid or sampling.grid
+    sampling = recipe.sampling
+    return build_sampler(recipe, model.sde)[0], steps or sampling.steps, grid or sampling.grid
 
 
 def adaptive(name: AdaptiveName, tol: float | None, **ignored: object) -> Adaptive:

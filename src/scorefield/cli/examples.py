@@ -16,9 +16,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scorefield train table --data points.npy --out runs/points data.shape=[2] model.width=64",
         "scorefield train mnist --data example:mnist --out runs/small --steps 10 model.channels=16 sde.name=subvp",
     ),
+    "train-classifier": (
+        "scorefield train-classifier runs/digits --data example:mnist --steps 20",
+        "scorefield train-classifier mnist --data example:mnist --out runs/which --steps 20 model.channels=16",
+    ),
     "sample": (
         "scorefield sample mnist --out samples.png --n 16 --budget 20 --trajectory way.gif",
-        "scorefield sample runs/digits --out samples.npz --sampler ode --tol 1e-3 --n 4",
+        "scorefield sample mnist --out threes.png --n 16 --label 3 --guidance-scale 2",
         "scorefield sample mnist --out many --n 200 --batch-size 50 --sampler dpmpp-2m-sde --steps 15",
     ),
     "likelihood": (

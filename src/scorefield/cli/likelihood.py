@@ -6,15 +6,18 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    ClassifierOption,
     CompileOption,
     DataOption,
     DeviceOption,
     FirstOption,
+    IntervalOption,
     JsonOption,
     LabelOption,
     ModelArgument,
     PrecisionOption,
     ResizeOption,
+    ScaleOption,
     SeedOption,
     SplitOption,
     TolOption,
@@ -43,6 +46,9 @@ def likelihood(
     split: SplitOption = "train",
     resize: ResizeOption = False,
     label: LabelOption = None,
+    scale: ScaleOption = None,
+    interval: IntervalOption = None,
+    classifier: ClassifierOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
@@ -63,7 +69,9 @@ def likelihood(
 
     if out is not None:
         check_table_path(out)
-    scored = open_model(model, device, label, precision, compiled)
+    scored = open_model(
+        model, device, label, precision, compiled, scale=scale, interval=interval, classifier=classifier
+    )
     x = data_for(scored, data, first=n, resize=resize, split=split)
     total = len(list(batches(range(len(x)), batch_size)))
     elapsed = stopwatch()

@@ -25,11 +25,13 @@ from scorefield.cli.likelihood import likelihood
 from scorefield.cli.restore import deblur, superres
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
+from scorefield.cli.train_classifier import train_classifier
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 for _command in (
     train,
+    train_classifier,
     sample,
     likelihood,
     encode,
@@ -44,7 +46,8 @@ for _command in (
     recipes,
     demo,
 ):
-    app.command(epilog=epilog(EXAMPLES[_command.__name__]))(_command)
+    _name = _command.__name__.replace("_", "-")
+    app.command(_name, epilog=epilog(EXAMPLES[_name]))(_command)
 
 
 _TOLD = (

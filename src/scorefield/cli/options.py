@@ -61,8 +61,37 @@ CompileOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 LabelOption = Annotated[
-    int | None,
-    typer.Option("--label", metavar="N", min=0, help="The class, for a model with classes.", show_default=False),
+    str | None,
+    typer.Option(
+        "--label", metavar="CLASS", help="A class by number or name, if the model knows of classes.", show_default=False
+    ),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-scale",
+        metavar="W",
+        help="How far towards the class of --label; more is less varied.",
+        show_default="1",
+    ),
+]
+IntervalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="The ratios of noise to data between which the class guides.",
+        show_default="all",
+    ),
+]
+ClassifierOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classifier",
+        metavar="FOLDER",
+        help="What train-classifier has made.",
+        show_default="the one beside the model",
+    ),
 ]
 SplitOption = Annotated[Split, typer.Option("--split", help="The part of a torchvision data set.")]
 ResizeOption = Annotated[bool, typer.Option("--resize", help="Make images fit the model: crop, resize, convert.")]

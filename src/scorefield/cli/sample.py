@@ -6,15 +6,18 @@ import typer
 
 from scorefield.cli.options import (
     BatchOption,
+    ClassifierOption,
     CompileOption,
     CorrectorOption,
     DeviceOption,
     GridOption,
+    IntervalOption,
     JsonOption,
     LabelOption,
     ModelArgument,
     PrecisionOption,
     SamplerName,
+    ScaleOption,
     SeedOption,
     SnrOption,
 )
@@ -60,6 +63,9 @@ def sample(
         typer.Option("--tol", help="The error that an adaptive solver may make.", show_default="1e-2, SDE 2e-2"),
     ] = None,
     label: LabelOption = None,
+    scale: ScaleOption = None,
+    interval: IntervalOption = None,
+    classifier: ClassifierOption = None,
     trajectory: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +117,16 @@ def sample(
             refuse_with_best(corrector=corrector, snr=snr, tol=tol)
         elif sampler != "recipe":
             chosen = predictor_corrector(sampler, corrector, snr, tol)
-        scored = open_model(model, team.device(device), label, precision, compiled)
+        scored = open_model(
+            model,
+            team.device(device),
+            label,
+            precision,
+            compiled,
+            scale=scale,
+            interval=interval,
+            classifier=classifier,
+        )
         if not folder:
             check_samples_path(out, scored.space.shape)
         if sampler == "ode" or sampler == "adaptive-sde":
@@ -132,7 +147,9 @@ def sample(
         elapsed = stopwatch()
         if folder:
             shards = Shards(Path(out), n, batch_size, seed, drawing.model.space.shape)
-            settings = settings_of(drawing, batch_size, label=label, precision=precision, compile=compiled)
+            guidance = {"guidance_scale": scale, "guidance_interval": interval}
+            given = {name: value for name, value in guidance.items() if value is not None}
+            settings = settings_of(drawing, batch_size, label=label, **given, precision=precision, compile=compiled)
             drawn = to_folder(drawing, shards, settings, model, team)
         else:
             drawn = to_file(drawing, list(batches(range(n), batch_size)), out)

@@ -20,9 +20,9 @@ from scorefield.cli.progress import sample_progress
 from scorefield.cli.result import kept
 from scorefield.cli.trajectory import Trajectory
 from scorefield.data import Shards, prepare_shards, save_samples
-from scorefield.network_model import NetworkModel
-from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.build import recipe_of
 from scorefield.samplers import Adaptive, Progress, Sampler
+from scorefield.score import Denoiser
 from scorefield.times import Grid, GridName
 
 Seen = Callable[[float], None]
@@ -33,7 +33,7 @@ _LOOK_SECONDS = 1.0
 class Drawing:
     """How samples are drawn: by a walk of `steps` on a grid, or, where these are None, in the sampler's own."""
 
-    model: NetworkModel
+    model: Denoiser
     sampler: Sampler | Adaptive
     steps: int | None
     grid: GridName | Grid | None
@@ -184,12 +184,13 @@ def settings_of(drawing: Drawing, batch_size: int, **more: Any) -> dict[str, Any
     }
 
 
-def fingerprint(model: NetworkModel) -> str:
-    """A hash of the weights and of the parts of the recipe that say what they mean."""
+def fingerprint(model: Denoiser) -> str:
+    """A hash of the weights, a classifier's too, and of the parts of the recipe that say what they mean."""
     digest = hashlib.blake2b(digest_size=8)
-    if isinstance(model, RecipeModel):
-        recipe = model.recipe.model_dump(mode="json", include={"data", "sde", "model"})
-        digest.update(json.dumps(recipe, sort_keys=True).encode())
+    recipe = recipe_of(model)
+    if recipe is not None:
+        sections = recipe.model_dump(mode="json", include={"data", "sde", "model"})
+        digest.update(json.dumps(sections, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

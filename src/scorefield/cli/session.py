@@ -9,16 +9,16 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 import scorefield as sf
-from scorefield.checkpoint import bundled_models, read_checkpoint
+from scorefield.checkpoint import bundled_models, load_classifier, read_checkpoint
+from scorefield.cli.choices import OptionError
 from scorefield.cli.options import PrecisionName, Split
 from scorefield.convert import is_public
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
-from scorefield.network_model import NetworkModel
 from scorefield.recipes import Recipe
-from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.build import recipe_of
 from scorefield.recipes.data import open_images
 from scorefield.recipes.schema import Data
-from scorefield.score import ScoreModel
+from scorefield.score import Denoiser, ScoreModel
 from scorefield.space import DataSpace
 
 
@@ -29,13 +29,44 @@ class DeviceError(ValueError):
 def open_model(
     name: str,
     device: str,
-    label: int | None = None,
+    label: str | None = None,
     precision: PrecisionName = "fp32",
     compiled: bool = False,
-) -> NetworkModel:
-    """The model of a name, on a device, prepared for evaluation and bound to a class where one is given."""
+    *,
+    scale: float | None = None,
+    interval: str | None = None,
+    classifier: str | None = None,
+) -> Denoiser:
+    """The model of a name, on a device, prepared for evaluation and bound to a class where one is given.
+
+    Raises OptionError for options of guidance without a label.
+    """
+    guidance = {"guidance-scale": scale, "guidance-interval": interval, "classifier": classifier}
+    for option, value in guidance.items():
+        if label is None and value is not None:
+            raise OptionError(f"--{option} {value} without --label, which it is for: give one")
+    condition: dict[str, Any] = {}
+    if scale is not None:
+        condition["scale"] = scale
+    if interval is not None:
+        condition["interval"] = read_interval(interval)
+    if classifier is not None:
+        condition["classifier"] = load_classifier(classifier)
     model = sf.load(name, device=choose_device(device), precision=precision, compiled=compiled)
-    return model if label is None else model.given(label=label)
+    return model if label is None else model.given(label=label, **condition)
+
+
+def read_interval(text: str) -> tuple[float, float]:
+    """The two ratios of `--guidance-interval`. Raises OptionError.
+
+    >>> read_interval("0.2,5")
+    (0.2, 5.0)
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise OptionError(f"--guidance-interval {text}, expected two ratios LOW,HIGH of noise to data: 0.2,5") from None
+    return low, high
 
 
 def describe_model(name: str) -> tuple[str, Recipe, dict[str, Any]]:
@@ -71,7 +102,8 @@ def images_for(
     model: ScoreModel, name: str, *, channels: int | None, resize: bool = False, split: Split = "train"
 ) -> Source:
     """Images of the model's size and of `channels`, None for any, prepared as those that it was trained on."""
-    data = model.recipe.data if isinstance(model, RecipeModel) else Data(shape=model.space.shape)
+    recipe = recipe_of(model)
+    data = Data(shape=model.space.shape) if recipe is None else recipe.data
     return open_images(data, name, channels=channels, resize=resize, split=split)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from scorefield.cli.choices import OptionError
 from scorefield.data import atomic_write, check_writable, filmstrip, grid, save_image
-from scorefield.network_model import NetworkModel
 from scorefield.samplers import Progress
+from scorefield.score import Denoiser
 
 FRAMES = {".png": 12, ".gif": 48}
 SHOWN = 8
@@ -22,7 +22,7 @@ class Trajectory:
     Raises OptionError where the file has another ending, is that of the samples, or the samples are no images.
     """
 
-    def __init__(self, path: str, out: str, model: NetworkModel, steps: int) -> None:
+    def __init__(self, path: str, out: str, model: Denoiser, steps: int) -> None:
         self.path, self.model, ending = path, model, Path(path).suffix.lower()
         if ending not in FRAMES:
             raise OptionError(
@@ -57,7 +57,7 @@ class Trajectory:
             first.save(file, "gif", save_all=True, append_images=rest, duration=shown, loop=0)
 
 
-def visible(model: NetworkModel, x: Tensor, t: Tensor) -> Tensor:
+def visible(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
     """x at time t with the brightness of an image: two standard deviations of noise beyond black and white."""
     ends = torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device).reshape(2, *[1] * len(model.space.shape))
     black, white = model.sde.alpha(t) * model.space.to_model(ends.expand(2, *model.space.shape))

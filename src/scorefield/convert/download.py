@@ -9,11 +9,13 @@ from pathlib import Path
 
 from scorefield.convert.diffusers import WEIGHTS
 from scorefield.convert.weights import ConversionError
+from scorefield.recipes.build import BESIDE
 from scorefield.recipes.hub import hub_api, hub_errors
 
 PREFIX = "hub:"
 
 _OWN = ("model.json", "weights.safetensors")
+_CLASSIFIER = tuple(f"{BESIDE}/{file}" for file in _OWN)
 _CONFIGURATIONS = (
     "model_index.json",
     "config.json",
@@ -62,7 +64,7 @@ def wanted_files(files: Sequence[str]) -> list[str]:
     ['config.json', 'diffusion_pytorch_model.safetensors']
     """
     if set(_OWN) <= set(files):
-        return list(_OWN)
+        return [*_OWN, *(file for file in _CLASSIFIER if file in files)]
     place = "unet/" if "unet/config.json" in files else ""
     weights = [place + name for name in WEIGHTS if place + name in files]
     return [name for name in _CONFIGURATIONS if name in files] + weights[:1] if weights else []

@@ -5,6 +5,7 @@ a network of any size: the network is first built without memory, and with it on
 """
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from scorefield.convert.weights import check_weights
 from scorefield.recipes import Recipe
 from scorefield.recipes.build import RecipeModel, build
+from scorefield.recipes.build_classifier import RecipeClassifier
+
+Made = TypeVar("Made", RecipeModel, RecipeClassifier)
 
 
 def model_with(recipe: Recipe, weights: Callable[[nn.Module], Mapping[str, Tensor]], where: str) -> RecipeModel:
@@ -24,11 +28,16 @@ def model_with(recipe: Recipe, weights: Callable[[nn.Module], Mapping[str, Tenso
         ConversionError: weights that do not fit the network.
         RecipeError: a recipe whose options do not fit together.
     """
+    return filled(lambda: build(recipe), weights, where)
+
+
+def filled(make: Callable[[], Made], weights: Callable[[nn.Module], Mapping[str, Tensor]], where: str) -> Made:
+    """What `make` makes, a model or a classifier, with the weights of its network; all else as in `model_with`."""
     with torch.device("meta"):
-        empty = build(recipe).network
+        empty = make().network
     named = weights(empty)
     check_weights(empty, named, where)
     with torch.random.fork_rng(devices=[]):
-        model = build(recipe)
+        model = make()
     model.network.load_state_dict(named)
     return model.eval().requires_grad_(False)

@@ -1,6 +1,9 @@
-"""Conditional generation from unconditional models."""
+"""Conditional generation: guided models, and samplers that know a part of the data."""
 
+from scorefield.guidance.classifier import ClassifierGuidance
+from scorefield.guidance.contrast import Contrast
 from scorefield.guidance.ddrm import DDRM
+from scorefield.guidance.guided import Guided, Interval
 from scorefield.guidance.measurement import Measurement
 from scorefield.guidance.operators import (
     Average,
@@ -22,10 +25,14 @@ __all__ = [
     "DDRM",
     "Average",
     "Blur",
+    "ClassifierGuidance",
+    "Contrast",
     "Covariance",
     "Fourier",
     "Full",
     "Grey",
+    "Guided",
+    "Interval",
     "Isotropic",
     "Linear",
     "Mask",

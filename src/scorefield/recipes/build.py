@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from scorefield.classifier import class_index
+from scorefield.guidance import ClassifierGuidance, Contrast, Guided, Interval
 from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS, NetworkModel
 from scorefield.nn import MLP, NCSN, NCSNv2, UNet
+from scorefield.recipes import schema
 from scorefield.recipes.hub import push
 from scorefield.recipes.load import RecipeError
 from scorefield.recipes.schema import Network, Recipe
@@ -22,10 +27,16 @@ from scorefield.samplers import (
     ReverseDiffusion,
     Sampler,
 )
-from scorefield.score import PARAMETERIZATIONS, Parameterization
+from scorefield.score import PARAMETERIZATIONS, Denoiser, Parameterization, ScoreModel
 from scorefield.sde import DDPM, EDM, SMLD, VE, VP, Cosine, LinearSDE, RectifiedFlow, SubVP
 from scorefield.space import DataSpace
 from scorefield.times import GRIDS, Grid
+
+if TYPE_CHECKING:
+    from scorefield.recipes.build_classifier import RecipeClassifier
+
+BESIDE = "classifier"
+"""The folder beside a model's files where its classifier lies."""
 
 SDES: dict[str, type[LinearSDE]] = {
     "vp": VP,
@@ -44,14 +55,54 @@ class RecipeModel(NetworkModel):
 
     recipe: Recipe
     metadata: Mapping[str, Any]
+    find_classifier: "Callable[[], RecipeClassifier] | None" = None
+    """Loads the classifier that lies beside the model."""
+
+    @cached_property
+    def classifier(self) -> "RecipeClassifier | None":
+        """The noise-conditional classifier that lies beside the model, None where there is none."""
+        return None if self.find_classifier is None else self.find_classifier()
+
+    def given(self, **condition: Any) -> Denoiser:
+        """This model with a class: `label=`, a number, a name that its classifier knows, or (batch,) int64.
+
+        A model of all classes is guided by `classifier=`, or by the one beside it. A model that was trained with labels
+        is its own; with another `scale=` than 1 it is guided away from what it says without a label. `interval=` keeps
+        guidance to noise-to-signal ratios (low, high). See :mod:`scorefield.guidance`.
+
+        Raises ValueError where the label is none, and where nobody knows of classes.
+        """
+        unknown = condition.keys() - {"label", "scale", "interval", "classifier"}
+        if unknown or "label" not in condition:
+            raise ValueError(
+                f"condition {', '.join(condition)} given, expected label=…, and with it scale, interval or classifier"
+            )
+        label, scale, classifier = condition["label"], condition.get("scale", 1.0), condition.get("classifier")
+        interval = Interval(*condition.get("interval", ()))
+        if classifier is None and not self.space.classes:
+            classifier = self.classifier
+        if classifier is not None:
+            return ClassifierGuidance(self, classifier.to(next(self.parameters()).device), label, scale, interval)
+        if not self.space.classes:
+            raise ValueError(
+                f"label {label} given to a model without classes, and no classifier lies beside it: make one with "
+                "scorefield train-classifier, or take a model that was trained with labels"
+            )
+        number = label if isinstance(label, Tensor) else class_index(label, self.space.classes)
+        labelled = super().given(label=number)
+        if scale == 1:
+            return labelled
+        return Contrast(labelled, self.labelled(self.space.classes), scale, interval)
 
     def save_pretrained(self, folder: str | os.PathLike[str], **metadata: Any) -> None:
-        """Write the model into `folder`, as a whole, for `scorefield.load`.
+        """Write the model into `folder`, as a whole, for `scorefield.load`, with the classifier beside it if any.
 
         `metadata` (JSON) is added to what is known already. Raises OSError.
         """
         recipe = self.recipe.model_dump(mode="json")
         write_folder(self.network, recipe, folder, metadata={**self.metadata, **metadata})
+        if self.classifier is not None:
+            self.classifier.save_pretrained(Path(folder) / BESIDE)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **metadata: Any) -> str:
         """Upload the model with a model card to the repository `ORG/NAME` of the Hugging Face hub.
@@ -60,6 +111,13 @@ class RecipeModel(NetworkModel):
         extra. Raises OSError where the hub refuses.
         """
         return push(self, repo_id, private=private, token=token, **metadata)
+
+
+def recipe_of(model: ScoreModel) -> Recipe | None:
+    """The recipe of a model, or of the model that it guides; None where it has none."""
+    while isinstance(model, Guided):
+        model = model.model
+    return model.recipe if isinstance(model, RecipeModel) else None
 
 
 def build(recipe: Recipe) -> RecipeModel:
@@ -71,11 +129,13 @@ def build(recipe: Recipe) -> RecipeModel:
     """
     model = recipe.model
     try:
-        sde = SDES[recipe.sde.name](**recipe.sde.model_dump(exclude={"name"}))
-        data = recipe.data
-        space = DataSpace(data.shape, data.shift, data.scale, data.levels, data.classes)
-        network = _network(recipe)
-        built = RecipeModel(network, sde, space, _parameterization(model), TIME_LABELS[model.time_label]())
+        built = RecipeModel(
+            _network(recipe),
+            build_sde(recipe.sde),
+            data_space(recipe.data),
+            _parameterization(model),
+            TIME_LABELS[model.time_label](),
+        )
     except ValueError as error:
         raise RecipeError(f"recipe with sde {recipe.sde.name} and network {model.network}: {error}") from error
     except (OverflowError, RuntimeError, TypeError) as error:
@@ -90,6 +150,16 @@ def build(recipe: Recipe) -> RecipeModel:
         )
     built.recipe, built.metadata = recipe, {}
     return built
+
+
+def build_sde(section: schema.SDE) -> LinearSDE:
+    """The SDE of a recipe's section. Raises ValueError where its options do not fit together."""
+    return SDES[section.name](**section.model_dump(exclude={"name"}))
+
+
+def data_space(section: schema.Data) -> DataSpace:
+    """The data space of a recipe's section. Raises ValueError."""
+    return DataSpace(section.shape, section.shift, section.scale, section.levels, section.classes)
 
 
 def build_sampler(recipe: Recipe, sde: LinearSDE) -> tuple[Sampler, Grid]:

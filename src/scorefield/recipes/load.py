@@ -11,13 +11,15 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from scorefield.recipes.schema import Recipe
+from scorefield.recipes.classifier import ClassifierRecipe
+from scorefield.recipes.schema import Recipe, Section
 
+Record = TypeVar("Record", bound=Section)
 _PARTS = "base/"
 _CHOOSERS = {"sde": "name", "model": "network"}
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
@@ -59,24 +61,34 @@ def load_recipe(name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     >>> load_recipe("mnist", ["training.steps=100", "sde.name=subvp"]).sde.name
     'subvp'
     """
-    tree = _read(name, ())
-    for override in overrides:
-        tree = _override(tree, override)
-    return parse_recipe(tree, str(name))
+    return parse(Recipe, _read(name, ()), str(name), overrides)
 
 
 def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     """The recipe of nested mappings; `where` is what messages call their origin. Raises RecipeError."""
-    tree = {
-        name: {_CHOOSERS[name]: _default(name), **section}
+    return parse(Recipe, tree, where)
+
+
+def load_classifier_recipe(path: Path) -> ClassifierRecipe:
+    """The recipe of a classifier, of a YAML file. Raises RecipeError."""
+    return parse(ClassifierRecipe, _read(path, ()), str(path))
+
+
+def parse(kind: type[Record], tree: Mapping[str, Any], where: str, overrides: Iterable[str] = ()) -> Record:
+    """The record of that kind with what nested mappings say, changed by overrides. Raises RecipeError."""
+    changed = dict(tree)
+    for override in overrides:
+        changed = _override(changed, override, kind)
+    chosen = {
+        name: {_CHOOSERS[name]: _default(name, kind), **section}
         if name in _CHOOSERS and isinstance(section, dict)
         else section
-        for name, section in tree.items()
+        for name, section in changed.items()
     }
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(chosen)
     except ValidationError as error:
-        raise RecipeError(f"recipe {where}: {_explain(error)}") from None
+        raise RecipeError(f"recipe {where}: {_explain(error, kind)}") from None
 
 
 def unknown_sections(metadata: Mapping[str, Any]) -> set[str]:
@@ -88,7 +100,7 @@ def unknown_sections(metadata: Mapping[str, Any]) -> set[str]:
     return {"training", "evaluation"} if metadata.get("training") == "unknown" else set()
 
 
-def to_yaml(recipe: Recipe, leave_out: set[str] | None = None) -> str:
+def to_yaml(recipe: Section, leave_out: set[str] | None = None) -> str:
     """The recipe with every value but those of sections to leave out, as YAML.
 
     >>> print(to_yaml(Recipe()).splitlines()[2])
@@ -143,7 +155,7 @@ def _text(name: str | os.PathLike[str]) -> tuple[str, str]:
         raise RecipeError(f"recipe {path} is not text in UTF-8; give a YAML file") from None
 
 
-def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, Any], above: Mapping[str, Any], kind: type[Section] = Recipe) -> dict[str, Any]:
     """Nested mappings on top of others."""
     merged = dict(below)
     for key, value in above.items():
@@ -152,18 +164,18 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = value
             continue
         chooser = _CHOOSERS.get(key)
-        if chooser in value and value[chooser] != old.get(chooser, _default(key)):
+        if chooser in value and value[chooser] != old.get(chooser, _default(key, kind)):
             old = {}
         merged[key] = {**old, **value}
     return merged
 
 
-def _default(section: str) -> str:
+def _default(section: str, kind: type[Section]) -> str:
     """The `sde.name` or `model.network` of a recipe that does not say."""
-    return str(getattr(Recipe.model_fields[section].default, _CHOOSERS[section]))
+    return str(getattr(kind.model_fields[section].default, _CHOOSERS[section]))
 
 
-def _override(tree: dict[str, Any], override: str) -> dict[str, Any]:
+def _override(tree: dict[str, Any], override: str, kind: type[Section]) -> dict[str, Any]:
     """The tree with "section.key=value" on top."""
     dotted, equals, text = override.partition("=")
     section, dot, key = dotted.strip().partition(".")
@@ -173,21 +185,21 @@ def _override(tree: dict[str, Any], override: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except _NOT_YAML:
         raise RecipeError(f"override {override!r:.100}: {text!r:.100} is not a YAML value; quote it") from None
-    return _merge(tree, {section: {key: value}})
+    return _merge(tree, {section: {key: value}}, kind)
 
 
-def _sections() -> list[str]:
-    return list(Recipe.model_fields)
+def _sections(kind: type[Section] = Recipe) -> list[str]:
+    return list(kind.model_fields)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, record: type[Section]) -> str:
     """The first of pydantic's complaints, as one line; of a key that may be one of several things, all of them."""
     problem, *others = error.errors(include_url=False)
     where, kind, context = list(problem["loc"]), problem["type"], problem.get("ctx", {})
-    keys = _sections()
+    keys = _sections(record)
     if len(where) > 1:
         chosen = str(where.pop(1)) if where[0] in _CHOOSERS else ""
-        keys = _keys(str(where[0]), chosen)
+        keys = _keys(str(where[0]), chosen, record)
     of_a_union = len(where) > 2 and isinstance(where[2], str)
     dotted, given = ".".join(map(str, where[:2] if of_a_union else where)), problem["input"]
     if kind == "extra_forbidden":
@@ -204,9 +216,9 @@ def _explain(error: ValidationError) -> str:
     return f"{dotted} = {given!r}: {', or '.join(one['msg'][0].lower() + one['msg'][1:] for one in alike)}"
 
 
-def _keys(section: str, chosen: str) -> list[str]:
+def _keys(section: str, chosen: str, record: type[Section]) -> list[str]:
     """The keys of a section, for the choice of its `name` or `network` where it has one."""
-    field = Recipe.model_fields[section]
+    field = record.model_fields[section]
     for kind in get_args(field.annotation) or (field.annotation,):
         chooser = kind.model_fields.get(_CHOOSERS.get(section, ""))
         if chooser is None or chooser.default == chosen:

@@ -207,18 +207,12 @@ class NCSNv2(Network):
 Model = Annotated[UNet | MLP | NCSN | NCSNv2, Field(discriminator="network")]
 
 
-class Training(Section):
-    """The objective, the optimizer (Adam), the average of the weights, and when to write what.
+class Optimization(Section):
+    """The optimizer (Adam), the average of the weights, the times, and when to write what.
 
     A batch goes through the network in so many `parts`, one after the other, to save memory: the step is the same.
-    `reduction` makes a sample's loss the mean over its coordinates or half their sum, which matters to `clip` only.
     `times` are uniform, on the rows of the SDE's table, or uniform in log-SNR. `decay` is the fraction of the steps
-    at the end over which the learning rate falls to 0; `likelihood_share` is the part of a batch whose times are
-    uniform in log-SNR with weight 1, the likelihood weighting up to a constant, whatever `weighting` and `times`
-    say of the others. `label_dropout` is the part of the labels of a model with classes that is left out, so that
-    it also learns what it is asked for without a label: data of all classes together. `ema` 0 means no average,
-    `clip` 0 no clipping, `sample_every` 0 no pictures, `snapshot_every` 0 no snapshots, which are copies of the
-    averaged model that are kept.
+    at the end over which the learning rate falls to 0. `ema` 0 means no average, `clip` 0 no clipping.
     """
 
     steps: PositiveInt = 1_300_000
@@ -232,18 +226,31 @@ class Training(Section):
     decay: Fraction = 0.0
     clip: Annotated[float, Field(ge=0)] = 1.0
     ema: Share = 0.9999
-    weighting: Literal["simple", "likelihood"] = "simple"
-    reduction: Literal["mean", "sum"] = "mean"
     times: Literal["uniform", "table", "logsnr"] = "uniform"
-    likelihood_share: Fraction = 0.0
-    label_dropout: Share = 0.1
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 10_000
+    tensorboard: bool = False
+
+
+class Training(Optimization):
+    """The objective, and how it is optimized.
+
+    `reduction` makes a sample's loss the mean over its coordinates or half their sum, which matters to `clip` only.
+    `likelihood_share` is the part of a batch whose times are uniform in log-SNR with weight 1, the likelihood weighting
+    up to a constant, whatever `weighting` and `times` say of the others. `label_dropout` is the part of the labels of a
+    model with classes that is left out, so that it also learns what it is asked for without a label: data of all
+    classes together. `sample_every` 0 means no pictures, `snapshot_every` 0 no snapshots, which are copies of the
+    averaged model that are kept.
+    """
+
+    weighting: Literal["simple", "likelihood"] = "simple"
+    reduction: Literal["mean", "sum"] = "mean"
+    likelihood_share: Fraction = 0.0
+    label_dropout: Share = 0.1
     sample_every: NonNegativeInt = 50_000
     snapshot_every: NonNegativeInt = 0
-    tensorboard: bool = False
 
 
 class Sampling(Section):

@@ -1,5 +1,6 @@
-"""Training by denoising score matching."""
+"""Training by denoising score matching, and of classifiers of noisy data."""
 
-from scorefield.training.trainer import Trained, TrainingError, train
+from scorefield.training.task import TrainingError
+from scorefield.training.trainer import Trained, train, train_classifier
 
-__all__ = ["Trained", "TrainingError", "train"]
+__all__ = ["Trained", "TrainingError", "train", "train_classifier"]

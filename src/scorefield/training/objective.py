@@ -21,10 +21,12 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from scorefield.classifier import NetworkClassifier, of_labels
 from scorefield.losses import PerSample, TimeDistribution, Weighting, denoising_loss, likelihood_weight, sample_times
 from scorefield.network_model import NetworkModel
 from scorefield.noise import key
-from scorefield.shapes import Data
+from scorefield.shapes import Data, expand
+from scorefield.space import DataSpace
 
 Reduction = Literal["mean", "sum"]
 
@@ -88,9 +90,26 @@ class Objective(nn.Module):
         return torch.where(u < share, likely, t), torch.where(u < share, 1.0, weight)
 
 
-def model_units(model: NetworkModel, x: Shaped[Tensor, "batch *data"], v: Data, dequantize: bool) -> Data:
+class ClassObjective(nn.Module):
+    """The cross-entropy of a classifier on perturbed data, a mean over the batch, as a module."""
+
+    def __init__(self, classifier: NetworkClassifier, times: TimeDistribution) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.times: TimeDistribution = times
+
+    def forward(
+        self, x0: Data, u: Float[Tensor, " batch"], z: Data, labels: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, ""]:
+        """-log q(y | x_t), weighted so that a mean over its times is one over uniform ones."""
+        sde = self.classifier.sde
+        t, weight = sample_times(sde, u, self.times)
+        x = expand(sde.alpha(t), x0) * x0 + expand(sde.sigma(t), z) * z
+        return -(weight * of_labels(self.classifier.log_probs(x, t), labels)).mean()
+
+
+def model_units(space: DataSpace, x: Shaped[Tensor, "batch *data"], v: Data, dequantize: bool) -> Data:
     """A batch of data units or levels in model units; levels are dequantized with uniform `v` where asked."""
-    space = model.space
     if dequantize and not x.is_floating_point():
         return space.to_model(space.dequantize(x, v))
     return space.to_model(x)

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from scorefield.data import atomic_write
-from scorefield.recipes.schema import Training
+from scorefield.recipes.schema import Optimization
 
 
 class Report:
     """Collects the losses of an interval and tells their mean; made by `reporting`."""
 
     def __init__(
-        self, settings: Training, start: int, progress: Progress | None, metrics: Path | None, board: Any
+        self, settings: Optimization, start: int, progress: Progress | None, metrics: Path | None, board: Any
     ) -> None:
         self._progress, self._metrics, self._board = progress, metrics, board
         self._batch_size = settings.batch_size
@@ -59,7 +59,7 @@ class Report:
 
 
 @contextmanager
-def reporting(settings: Training, start: int, folder: Path | None, console: Console | None) -> Iterator[Report]:
+def reporting(settings: Optimization, start: int, folder: Path | None, console: Console | None) -> Iterator[Report]:
     """A report for a training from step `start`; without a console it is silent, without a folder it writes nothing.
 
     Raises ModuleNotFoundError where TensorBoard is asked for and not installed.

@@ -1,4 +1,5 @@
-"""Training: a loop to read from top to bottom.
+"""Training: a loop to read from top to bottom, the same for score models and for classifiers, which differ in their
+task (:mod:`scorefield.training.task`).
 
 A run folder holds `recipe.yaml`, the averaged model (`model.json` and `weights.safetensors`: the folder is a MODEL),
 the training's state in `state/`, pictures of samples in `samples/`, copies of the averaged model in `snapshots/`, and
@@ -11,47 +12,38 @@ weights that it would have had, on a CPU bit for bit. It may go on with another 
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from rich.console import Console
 from torch import Tensor
 
-from scorefield.checkpoint import save_model
-from scorefield.convert.weights import ConversionError, load_weights
-from scorefield.data import Batches, Source, atomic_write, grid, save_image
+from scorefield.data import Batches, Source, atomic_write
 from scorefield.network_model import NetworkModel
 from scorefield.noise import key
-from scorefield.recipes import Recipe, load_recipe, to_yaml
-from scorefield.recipes.build import RecipeModel, build, build_sampler
+from scorefield.recipes import Recipe, to_yaml
+from scorefield.recipes.build import RecipeModel
+from scorefield.recipes.build_classifier import RecipeClassifier
+from scorefield.recipes.classifier import ClassifierRecipe
 from scorefield.training.interrupt import graceful
-from scorefield.training.objective import Objective, draws, model_units
+from scorefield.training.objective import draws, model_units
 from scorefield.training.preview import preview_samples
-from scorefield.training.report import Report, reporting, trim_metrics
+from scorefield.training.report import reporting, trim_metrics
 from scorefield.training.schedule import ema_decay, learning_rate, update_ema
 from scorefield.training.state import has_state, load_state, save_state
-
-FREE = {
-    "training": {"steps", "log_every", "checkpoint_every", "sample_every", "snapshot_every", "tensorboard"},
-    "sampling": None,
-    "evaluation": None,
-}
-"""What a resumed training may change: keys that no step before the last part depends on."""
-
-
-class TrainingError(ValueError):
-    """A training that cannot start or go on; one line that says why and what to do."""
+from scorefield.training.task import Classification, Model, ScoreMatching, Task, TrainingError
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[Model]):
     """The averaged model of a training, the steps it has made, and whether these are all."""
 
-    model: RecipeModel
+    model: Model
     steps: int
     finished: bool
 
@@ -66,7 +58,7 @@ def train(
     device: str | None = None,
     console: Console | None = None,
     preview: Callable[[RecipeModel], Tensor] = preview_samples,
-) -> Trained:
+) -> Trained[RecipeModel]:
     """Train the recipe's model on `source`, in the run folder `out` (None: nothing is written).
 
     It starts from the weights of `init`, or from random ones. A run folder with a state is gone on with, whatever
@@ -77,6 +69,33 @@ def train(
         TrainingError: data, weights or a run folder that do not fit the recipe, a loss that is not finite.
         OSError: where a file cannot be written; the last checkpoint stays.
     """
+    return learn(ScoreMatching(recipe, init, preview), source, out, resume=resume, device=device, console=console)
+
+
+def train_classifier(
+    recipe: ClassifierRecipe,
+    source: Source,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = True,
+    device: str | None = None,
+    console: Console | None = None,
+) -> Trained[RecipeClassifier]:
+    """Train the recipe's classifier on labelled data that its SDE perturbs; all else as in `train`."""
+    return learn(Classification(recipe), source, out, resume=resume, device=device, console=console)
+
+
+def learn(
+    task: Task[Model],
+    source: Source,
+    out: str | os.PathLike[str] | None,
+    *,
+    resume: bool,
+    device: str | None,
+    console: Console | None,
+) -> Trained[Model]:
+    """Train what a task makes, on a task's loss; see `train`."""
+    recipe: Recipe | ClassifierRecipe = task.recipe
     settings = recipe.training
     accelerator = Accelerator(cpu=device == "cpu")
     rank, world, device_ = accelerator.process_index, accelerator.num_processes, accelerator.device
@@ -84,36 +103,28 @@ def train(
     _check_device(device, device_)
     _check_data(recipe, source, world)
     if folder is not None and has_state(folder / "state"):
-        _check_resumable(recipe, folder, resume)
+        _check_resumable(task, folder, resume)
 
     with torch.random.fork_rng([device_] if device_.type == "cuda" else []), graceful() as wish:
         torch.manual_seed(key(settings.seed, "weights"))
-        model = build(recipe)
-        build_sampler(recipe, model.sde)
-        if init is not None and not (folder is not None and has_state(folder / "state")):
-            _start_from(init, model)
+        model = task.start(resumes=folder is not None and has_state(folder / "state"))
         average = copy.deepcopy(model).requires_grad_(False).eval().to(device_)
         adam = torch.optim.Adam(model.parameters(), settings.lr, settings.betas, settings.eps, settings.weight_decay)
-        objective = Objective(model, settings.weighting, settings.times, settings.likelihood_share, settings.reduction)
-        objective, optimizer = accelerator.prepare(objective, adam)
+        objective, optimizer = accelerator.prepare(task.objective(model), adam)
         part = settings.batch_size // world
         rows = slice(rank * part, (rank + 1) * part)
         batches = Batches(source, settings.batch_size, settings.seed, recipe.data.flip, rank, world)
         step = 0 if folder is None else load_state(folder / "state", model.network, average.network, adam)
         writer = folder if accelerator.is_main_process else None
-        _begin(recipe, average, writer, step)
+        _begin(task, average, writer, step)
         with reporting(settings, step, writer, console if accelerator.is_main_process else None) as report:
             model.train()
             stopped = False
             while step < settings.steps and not stopped:
                 x, labels = batches.batch(step)
                 u, z, v, w = draws(settings.seed, step, (settings.batch_size, *recipe.data.shape), rows)
-                x0 = model_units(model, x, v, recipe.data.dequantize)
-                if labels is not None:
-                    labels = torch.where(w < settings.label_dropout, recipe.data.classes, labels)
-                batch = [
-                    None if a is None else a.to(device_) for a in (x0, u, z, labels if recipe.data.classes else None)
-                ]
+                x0 = model_units(model.space, x, v, recipe.data.dequantize)
+                batch = [None if a is None else a.to(device_) for a in (x0, u, z, task.labels(labels, w))]
                 lr = learning_rate(
                     step, steps=settings.steps, lr=settings.lr, warmup=settings.warmup, decay=settings.decay
                 )
@@ -142,31 +153,12 @@ def train(
                 report.step(step, loss_value)
                 if last or step % settings.log_every == 0:
                     report.tell(step, lr=lr, gradient_norm=norm_value)
-                if writer is not None and settings.snapshot_every and step % settings.snapshot_every == 0:
-                    _save(average, writer / "snapshots" / f"{step:09d}", step)
-                if writer is not None and settings.sample_every and step % settings.sample_every == 0:
-                    _picture(writer, step, preview(average), report)
+                if writer is not None:
+                    task.note(average, writer, step, report)
                 if writer is not None and (last or stopped or step % settings.checkpoint_every == 0):
                     save_state(writer / "state", step, model.network, average.network, adam)
-                    _save(average, writer, step)
+                    task.save(average, writer, step)
     return Trained(average, step, step == settings.steps)
-
-
-def _start_from(init: NetworkModel, model: RecipeModel) -> None:
-    """Copy the weights of a model that has the recipe's network, and means the same by its output and its label."""
-    for what, given, expected in (
-        ("parameterization", init.parameterization, model.parameterization),
-        ("time label", init.time_label, model.time_label),
-    ):
-        if type(given) is not type(expected):
-            raise TrainingError(
-                f"the model to start from has the {what} {type(given).__name__}, the recipe's is "
-                f"{type(expected).__name__}: give a model of the same, or change the recipe"
-            )
-    try:
-        load_weights(model.network, init.network.state_dict(), "the model to start from")
-    except ConversionError as error:
-        raise TrainingError(f"{error}: give a model of the same network, or change the recipe") from None
 
 
 def _pieces(batch: Sequence[Tensor | None], parts: int) -> Iterator[list[Tensor | None]]:
@@ -176,29 +168,18 @@ def _pieces(batch: Sequence[Tensor | None], parts: int) -> Iterator[list[Tensor 
         yield list(row)
 
 
-def _begin(recipe: Recipe, average: RecipeModel, folder: Path | None, step: int) -> None:
+def _begin(task: Task[Model], average: Model, folder: Path | None, step: int) -> None:
     """Write down what is trained, and bring the run folder to the state that the training goes on from."""
     if folder is None:
         return
-    if step > recipe.training.steps:
-        raise TrainingError(f"{folder} has made {step} steps, training.steps is {recipe.training.steps}: give more")
+    steps = task.recipe.training.steps
+    if step > steps:
+        raise TrainingError(f"{folder} has made {step} steps, training.steps is {steps}: give more")
     with atomic_write(folder / "recipe.yaml", "w") as file:
-        file.write(to_yaml(recipe))
+        file.write(to_yaml(task.recipe))
     if step:
-        _save(average, folder, step)
+        task.save(average, folder, step)
     trim_metrics(folder / "metrics.jsonl", step)
-
-
-def _save(average: RecipeModel, folder: Path, step: int) -> None:
-    save_model(average, folder, steps=step, images_seen=step * average.recipe.training.batch_size)
-
-
-def _picture(folder: Path, step: int, samples: Tensor, report: Report) -> None:
-    """Write a grid of samples where they are images."""
-    if samples.ndim == 4 and samples.shape[1] in (1, 3):
-        picture = grid(samples)
-        save_image(folder / "samples" / f"{step:09d}.png", picture)
-        report.picture(step, picture)
 
 
 def _check_device(asked: str | None, given: torch.device) -> None:
@@ -206,7 +187,7 @@ def _check_device(asked: str | None, given: torch.device) -> None:
         raise TrainingError(f"device {asked} asked for, this machine gives {given.type}: ask for that, or for none")
 
 
-def _check_data(recipe: Recipe, source: Source, world: int) -> None:
+def _check_data(recipe: Recipe | ClassifierRecipe, source: Source, world: int) -> None:
     """Refuse data that are not what the recipe's model takes."""
     data, batch = recipe.data, recipe.training.batch_size
     for what, given, expected in (
@@ -230,18 +211,21 @@ def _check_data(recipe: Recipe, source: Source, world: int) -> None:
         )
 
 
-def _check_resumable(recipe: Recipe, folder: Path, resume: bool) -> None:
+def _check_resumable(task: Task[Model], folder: Path, resume: bool) -> None:
     """Refuse to go on with another recipe."""
     if not resume:
         raise TrainingError(f"{folder} holds a training: go on with it (resume), or choose another folder")
-    old, new = (r.model_dump(mode="json") for r in (load_recipe(folder / "recipe.yaml"), recipe))
+    old, new = (r.model_dump(mode="json") for r in (task.read(folder / "recipe.yaml"), task.recipe))
     for section, values in new.items():
-        free = FREE.get(section, set())
-        for name in [] if free is None else sorted((values.keys() | old[section].keys()) - free):
-            was, now = old[section].get(name), values.get(name)
-            if was != now:
+        free: Set[str] | None = task.free.get(section, set())
+        was = old[section]
+        if not isinstance(values, dict):
+            values, was = {"": values}, {"": was}
+        for name in [] if free is None else sorted((values.keys() | was.keys()) - free):
+            if was.get(name) != values.get(name):
+                dotted = f"{section}.{name}".rstrip(".")
                 raise TrainingError(
-                    f"{folder} was trained with {section}.{name} = {was}, now {now}: "
+                    f"{folder} was trained with {dotted} = {was.get(name)}, now {values.get(name)}: "
                     "give the same recipe to go on, or choose another folder"
                 )
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from scorefield.data import grid, to_uint8
-from scorefield.network_model import NetworkModel
+from scorefield.score import Denoiser
 
 Pixels = UInt8[np.ndarray, "rows columns channels"]
 
@@ -38,7 +38,7 @@ class Effort:
 class Stage:
     """The model, the name it is loaded by, held-out images with their labels, and the seed of everything."""
 
-    model: NetworkModel
+    model: Denoiser
     name: str
     images: UInt8[Tensor, "n channels height width"]
     labels: Int64[Tensor, " n"] | None
