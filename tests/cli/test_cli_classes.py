@@ -19,7 +19,9 @@ def test_a_classifier_beside_a_model_is_found(cli, here):
     assert np.array_equal(d, three)
     assert not np.array_equal(plain, d)
     assert "label q, expected 0 to 9 or one of a, b" in cli("sample", "grey", out="a.npz", label="q").error
-    told = json.loads(cli("likelihood", "grey", "--resize", "--json", data="example:mnist", n=2, label="3", tol=0.5).out)
+    told = json.loads(
+        cli("likelihood", "grey", "--resize", "--json", data="example:mnist", n=2, label="3", tol=0.5).out
+    )
     assert told["nfe_backward"] > 0
 
 
