@@ -149,5 +149,5 @@ def test_recipes_that_cannot_be_say_why() -> None:
             classifier_recipe(model, 10, overrides=[change])
     with pytest.raises(RecipeError, match="expected 6 n"):
         build_classifier(classifier_recipe(model, 10, overrides=["model.network=wide_resnet", "model.depth=11"]))
-    with pytest.raises(TrainingError, match="set data.classes"):
+    with pytest.raises(TrainingError, match=r"set data\.classes"):
         train_classifier(classifier_recipe(load_recipe("table"), 4), Points(10))

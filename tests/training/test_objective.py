@@ -71,7 +71,7 @@ def test_draws_depend_on_seed_and_step_and_are_shared_out_by_rows() -> None:
 def test_dequantized_levels_lie_in_their_bins() -> None:
     images = build(load_recipe("mnist", ["model.channels=8", "model.blocks=1"]))
     x = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
-    y = model_units(images, x, torch.rand(2, 1, 28, 28), dequantize=True)
+    y = model_units(images.space, x, torch.rand(2, 1, 28, 28), dequantize=True)
     assert torch.equal((images.space.to_data(y) * 256).floor().clamp(max=255).to(torch.uint8), x)
-    plain = model_units(images, x, torch.rand(2, 1, 28, 28), dequantize=False)
+    plain = model_units(images.space, x, torch.rand(2, 1, 28, 28), dequantize=False)
     torch.testing.assert_close(plain, x / 255 / 0.5)

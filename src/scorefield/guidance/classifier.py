@@ -70,7 +70,7 @@ class ClassifierGuidance(Guided):
             )
         differentiable = x.requires_grad and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            y = x if differentiable else x.detach().clone().requires_grad_()
+            y = x.view_as(x) if differentiable else x.detach().clone().requires_grad_()
             chosen = of_labels(self.classifier.log_probs(y, t.clone()), labels.clone().expand(len(x)))
             (gradient,) = torch.autograd.grad(chosen.sum(), y, create_graph=differentiable)
         weight = torch.where(inside, self.scale, 0.0)
