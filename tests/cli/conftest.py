@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_model
+from tiny import tiny_classifier, tiny_model
 
 from scorefield import checkpoint
 from scorefield.checkpoint import save_model
@@ -74,4 +74,5 @@ def bundled(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models in the place of the bundled ones."""
     tiny_model(here / "bundle" / "mnist", (1, 28, 28))
     tiny_model(here / "bundle" / "cifar10", (3, 32, 32))
+    tiny_classifier(here / "bundle" / "mnist")
     monkeypatch.setattr(checkpoint, "_bundle", lambda: here / "bundle")
