@@ -137,7 +137,7 @@ class Mask(Spectral):
 class Grey(Spectral):
     """The mean over channels, (batch, 1, *rest); the rest is colour (the paper's orthogonal basis).
 
-    >>> Grey().apply(torch.tensor([[[0.0], [2.0]]]))
+    >>> Grey(2).apply(torch.tensor([[[0.0], [2.0]]])).round(decimals=4)
     tensor([[[1.]]])
     """
 
