@@ -14,7 +14,7 @@ from scorefield.shapes import Data, expand
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """y = A x + s n in model units: an operator, what it measured (batch, *measured), and s, that of every number of y.
+    """y = A x + s n in model units: an operator, y ``(batch, *measured)``, and s, that of every number of y.
 
     >>> from scorefield.guidance.operators import Mask
     >>> Measurement(Mask(torch.tensor([True, False])), torch.ones(1, 2)).residual(torch.zeros(1, 2))

@@ -1,6 +1,6 @@
 r"""Linear measurements y = A x + s n of data x, with standard normal n.
 
-An operator takes data (batch, *data) to measurements (batch, *measured), and its adjoint takes them back:
+An operator takes data (batch, *data) to measurements ``(batch, *measured)``, and its adjoint takes them back:
 <A x, y> = <x, A' y>, with the real part of the inner product where measurements are complex.
 
 A spectral operator knows its singular value decomposition. Orthonormal maps V' of the data and U' of the measurements
@@ -32,11 +32,11 @@ class Operator(ABC):
 
     @abstractmethod
     def apply(self, x: Data) -> Tensor:
-        """A x, (batch, *measured)."""
+        """A x, ``(batch, *measured)``."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Data:
-        """A' y, (batch, *data)."""
+        """A' y, ``(batch, *data)``."""
 
     def select(self, rows: Int64[Tensor, "rows"], batch: int) -> "Operator":  # noqa: ARG002
         """The operator for some samples of a batch, where each has its own."""
@@ -135,7 +135,7 @@ class Mask(Spectral):
 
 @dataclass(frozen=True)
 class Grey(Spectral):
-    """The mean over channels, (batch, 1, *rest); the rest is colour (the paper's orthogonal basis).
+    """The mean over channels, ``(batch, 1, *rest)``; the rest is colour (the paper's orthogonal basis).
 
     >>> Grey(2).apply(torch.tensor([[[0.0], [2.0]]])).round(decimals=4)
     tensor([[[1.]]])
