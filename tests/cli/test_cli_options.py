@@ -7,6 +7,7 @@ import pytest
 
 from scorefield import times
 from scorefield.cli import choices, options
+from scorefield.conditional import Method
 from scorefield.data import open_data
 from scorefield.network_model import Precision
 from scorefield.recipes.schema import Evaluation, Sampling, Training
@@ -24,6 +25,7 @@ def parameter(function, name):
             [get_args(times.GridName), times.GRIDS, get_args(Sampling.model_fields["grid"].annotation)],
         ),
         (options.PredictorName, [choices._PREDICTORS]),
+        (options.MethodName, [get_args(Method)]),
         (
             options.PrecisionName,
             [get_args(Precision), get_args(Training.model_fields["precision"].annotation)],
@@ -33,7 +35,7 @@ def parameter(function, name):
             [get_args(parameter(open_data, "split")), get_args(Evaluation.model_fields["split"].annotation)],
         ),
     ],
-    ids=["grid", "sampler", "precision", "split"],
+    ids=["grid", "sampler", "method", "precision", "split"],
 )
 def test_names_are_the_same_everywhere(given, others):
     names = sorted(get_args(given))

@@ -8,6 +8,7 @@ from scorefield.cli.options import (
     BatchOption,
     CompileOption,
     CorrectorOption,
+    CountOption,
     DataOption,
     DeviceOption,
     GridOption,
@@ -24,8 +25,6 @@ from scorefield.cli.options import (
     SplitOption,
     StepsOption,
 )
-
-CountOption = Annotated[int, typer.Option("--n", min=1, help="How many samples for each image.")]
 
 
 def inpaint(

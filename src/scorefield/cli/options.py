@@ -27,6 +27,7 @@ SamplerName = Literal["best", PredictorName, AdaptiveName, "recipe"]
 CorrectorName = Literal["none", "langevin"]
 GridName = Literal["logsnr", "uniform", "quadratic", "edm"]
 PrecisionName = Literal["fp32", "bf16"]
+MethodName = Literal["mmps", "tmpd", "pigdm", "dps", "diffpir", "ddrm", "smc", "replacement", "repaint"]
 
 ModelArgument = Annotated[
     str,
@@ -49,6 +50,7 @@ SamplesOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Sample i of a seed is always the same.")
 ]
+CountOption = Annotated[int, typer.Option("--n", min=1, help="How many samples for each image.")]
 BatchOption = Annotated[
     int, typer.Option("--batch-size", metavar="N", min=1, help="How many at a time; the results do not change.")
 ]

@@ -7,12 +7,14 @@ import typer
 from scorefield.cli.options import (
     BatchOption,
     CompileOption,
+    CountOption,
     DataOption,
     DeviceOption,
     GridOption,
     ImagesOption,
     JsonOption,
     LabelOption,
+    MethodName,
     ModelArgument,
     PrecisionOption,
     ResizeOption,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from scorefield.guidance import Operator
     from scorefield.score import Denoiser
 
-MethodName = Literal["mmps", "tmpd", "pigdm", "dps", "diffpir", "ddrm", "smc", "replacement", "repaint"]
-CountOption = Annotated[int, typer.Option("--n", min=1, help="How many samples for each image.")]
 MethodOption = Annotated[
     MethodName, typer.Option("--method", help="How the posterior is sampled; see the documentation.")
 ]

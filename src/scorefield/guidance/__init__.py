@@ -3,12 +3,11 @@
 from scorefield.guidance.classifier import ClassifierGuidance
 from scorefield.guidance.contrast import Contrast
 from scorefield.guidance.ddrm import DDRM
+from scorefield.guidance.frequencies import Blur, Fourier
 from scorefield.guidance.guided import Guided, Interval
 from scorefield.guidance.measurement import Measurement
 from scorefield.guidance.operators import (
     Average,
-    Blur,
-    Fourier,
     Grey,
     Linear,
     Mask,

@@ -213,103 +213,6 @@ class Average(Spectral):
         return c[..., 0]
 
 
-@dataclass(frozen=True, eq=False)
-class Blur(Spectral):
-    """Circular convolution of the last two dimensions with a `kernel` (height, width) whose middle is the origin.
-
-    The spectrum is Hartley's, cas = cos + sin: real, orthonormal and its own inverse; d is the modulus of the kernel's
-    transform, and its phase is U.
-    """
-
-    kernel: Float[Tensor, "height width"]
-
-    @classmethod
-    def gaussian(cls, std: float, size: int | None = None) -> "Blur":
-        """A Gaussian of standard deviation `std` pixels, cut off at 3 of them or at `size` pixels.
-
-        >>> float(Blur.gaussian(1.0).kernel.sum())
-        1.0
-        """
-        if not std > 0:
-            raise ValueError(f"blur of {std} pixels, expected a positive number")
-        half = math.ceil(3 * std) if size is None else size // 2
-        line = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / std) ** 2)
-        kernel = torch.outer(line, line)
-        return cls(kernel / kernel.sum())
-
-    def _transfer(self, like: Tensor) -> Tensor:
-        """The kernel's transform at the frequencies of `like`."""
-        height, width = like.shape[-2:]
-        kernel = self.kernel.to(like)
-        rows, columns = (torch.arange(n, device=like.device) - n // 2 for n in kernel.shape)
-        whole = like.new_zeros(height, width)
-        whole.index_put_((rows[:, None] % height, columns[None] % width), kernel, accumulate=True)
-        transfer: Tensor = torch.fft.fft2(whole)
-        return transfer
-
-    def _turn(self, x: Tensor, *, back: bool = False) -> Tensor:
-        """The phase of the kernel's transform."""
-        transfer = self._transfer(x)
-        phase = torch.where(transfer.abs() > 0, transfer / transfer.abs().clamp(min=torch.finfo(x.dtype).tiny), 1)
-        turned: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * (phase.conj() if back else phase)).real
-        return turned
-
-    def spectrum(self, x: Data) -> Tensor:
-        """Hartley's transform."""
-        return _hartley(x)
-
-    def data(self, c: Tensor) -> Data:
-        """Hartley's transform, its own inverse."""
-        return _hartley(c)
-
-    def values(self, c: Tensor) -> Tensor:
-        """The modulus of the kernel's transform."""
-        return self._transfer(c).abs()
-
-    def coefficients(self, y: Tensor) -> Tensor:
-        """Hartley's transform, after the phase is turned back."""
-        return _hartley(self._turn(y, back=True))
-
-    def measurement(self, c: Tensor) -> Tensor:
-        """Its inverse."""
-        return self._turn(_hartley(c))
-
-
-@dataclass(frozen=True, eq=False)
-class Fourier(Spectral):
-    """The Fourier coefficients (orthonormal, complex) of the last two dimensions where `known` (height, width) is True.
-
-    Data are real: a coefficient and that of the opposite frequency say the same, and both count as known. Measurements
-    are (batch, …, height, width) with zeros elsewhere. The spectrum is Hartley's.
-    """
-
-    known: Bool[Tensor, "height width"]
-
-    def _both(self) -> Tensor:
-        """`known`, or known at the opposite frequency."""
-        return self.known | self.known.flip(0, 1).roll((1, 1), (0, 1))
-
-    def spectrum(self, x: Data) -> Tensor:
-        """Hartley's transform."""
-        return _hartley(x)
-
-    def data(self, c: Tensor) -> Data:
-        """Hartley's transform, its own inverse."""
-        return _hartley(c)
-
-    def values(self, c: Tensor) -> Tensor:
-        """1 where known, 0 elsewhere."""
-        return self._both().to(c)
-
-    def coefficients(self, y: Tensor) -> Tensor:
-        """Hartley's transform of the real image with these coefficients."""
-        return _hartley(torch.fft.ifft2(torch.where(self._both().to(y.device), y, 0), norm="ortho").real)
-
-    def measurement(self, c: Tensor) -> Tensor:
-        """Its inverse."""
-        return torch.where(self._both().to(c.device), torch.fft.fft2(_hartley(c), norm="ortho"), 0)
-
-
 class Matrix(Spectral):
     """A matrix (measurements, dim) that multiplies flattened data of `shape`; its decomposition is computed once.
 
@@ -417,11 +320,6 @@ class Composed(Operator):
     def select(self, rows: Int64[Tensor, "rows"], batch: int) -> "Composed":
         """Both for these samples."""
         return Composed(self.outer.select(rows, batch), self.inner.select(rows, batch))
-
-
-def _hartley(x: Tensor) -> Tensor:
-    transform: Tensor = torch.fft.fft2(x, norm="ortho")
-    return transform.real - transform.imag
 
 
 def _basis_of_mean(count: int, like: Tensor) -> Tensor:
