@@ -258,6 +258,15 @@ def test_data_whose_channels_have_units_of_their_own():
     torch.testing.assert_close(x.std(0), spread, rtol=0.2, atol=0)
 
 
+def test_evaluations_are_seen_at_the_posterior_and_at_the_model():
+    model, y = ExactModel(VP(), correlated(3)), torch.zeros(1, 3, dtype=torch.float64)
+    measurement = Measurement(Mask(torch.tensor([True, False, False])), y, 0.1)
+    for found in (Posterior(model, measurement, Full()), Proximal(model, measurement)):
+        with sf.count_evaluations(model) as inner, sf.count_evaluations(found) as outer:
+            sf.sample(found, 2, sampler=sf.DDIM(), steps=5)
+        assert (inner.forward, outer.forward) == (12, 12)
+
+
 def test_conjugate_gradients_have_a_pace_of_their_own():
     root = normal(3, 6, 6)
     matrices = root @ root.mT + torch.tensor([1e-3, 1.0, 100.0]).double()[:, None, None] * torch.eye(6).double()

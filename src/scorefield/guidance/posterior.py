@@ -42,6 +42,9 @@ Transposed = Callable[[Data], Data]
 class Covariance(ABC):
     """What is taken for Cov[x_0 | x_t]."""
 
+    def check(self, measurement: Measurement) -> None:  # noqa: B027
+        """Raise a ValueError where the measurement is not one for this covariance."""
+
     @abstractmethod
     def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:
         """v to C v, where `ratio` is r and `slope` sigma²/alpha."""
@@ -82,6 +85,11 @@ class Isotropic(Covariance):
 class Nothing(Covariance):
     """0."""
 
+    def check(self, measurement: Measurement) -> None:
+        """There must be noise."""
+        if not measurement.std > 0:
+            raise ValueError("no covariance (DPS) with a measurement without noise: give std, or another method")
+
     def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
         """Zeros."""
         return torch.zeros_like
@@ -95,9 +103,10 @@ class _Conditioned(Denoiser):
         self.model, self.measurement = model, measurement
         self.plans = model.plans
 
-    def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
-        """(denoised, noise) of the posterior."""
-        return self.predict(x, t)
+    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) given y."""
+        denoised, noise = self(x, t)
+        return denoised, noise
 
 
 class Posterior(_Conditioned):
@@ -118,8 +127,7 @@ class Posterior(_Conditioned):
         iterations: int = 3,
     ) -> None:
         super().__init__(model, measurement)
-        if isinstance(covariance, Nothing) and not measurement.std > 0:
-            raise ValueError("no covariance (DPS) with a measurement without noise: give std, or another method")
+        covariance.check(measurement)
         self.covariance, self.tol, self.iterations = covariance, tol, iterations
 
     def select(self, rows: Int64[Tensor, "rows"]) -> "Posterior":
@@ -132,8 +140,8 @@ class Posterior(_Conditioned):
             iterations=self.iterations,
         )
 
-    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
-        """(denoised, noise) given y."""
+    def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) given y: one evaluation, and backward ones."""
         informative = self.sde.informative(t)
         if not bool(informative.any()):
             return self.model.predict(x, t)
@@ -184,8 +192,8 @@ class Proximal(_Conditioned):
             iterations=self.iterations,
         )
 
-    def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
-        """(denoised, noise) given y."""
+    def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
+        """(denoised, noise) given y: one evaluation, and backward ones."""
         denoised, noise = self.model.predict(x, t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         variance = self.strength * (self.measurement.std * alpha / sigma) ** 2
