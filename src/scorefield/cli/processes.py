@@ -109,7 +109,13 @@ def launched() -> Iterator[Processes]:
             f"WORLD_SIZE is {world}, but these processes do not find one another ({str(error).splitlines()[0]}): start "
             "them with torchrun or accelerate launch, or unset WORLD_SIZE"
         ) from None
-    yield Processes(state.process_index, state.num_processes, state.local_process_index)
+    try:
+        yield Processes(state.process_index, state.num_processes, state.local_process_index)
+    except KeyboardInterrupt:  # others may be at work for days, for whom an orderly end would wait
+        raise
+    except BaseException:  # threads of the group that outlive the interpreter abort the process
+        state.destroy_process_group()
+        raise
     state.destroy_process_group()
 
 
