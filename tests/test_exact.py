@@ -38,6 +38,23 @@ def test_moments_and_draws(law):
     assert float(entropy) == pytest.approx(float(other), abs=0.03)
 
 
+@pytest.mark.parametrize("law", [correlated(), mixture(3), full_mixture()[0]], ids=["gaussian", "diagonal", "full"])
+def test_posteriors_of_measurements(law):
+    """Weighted draws of the law have the posterior's moments; its density is p(x) p(y | x) up to a constant."""
+    matrix = torch.tensor([[1.0, 0.5, -0.3], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    y, std = torch.tensor([0.4, 0.1], dtype=torch.float64), 0.5
+    posterior = law.posterior(matrix, y, std)
+    x = law.sample(200_000, torch.Generator().manual_seed(0))
+    likelihood = -0.5 * ((y - x @ matrix.T) / std).square().sum(1)
+    weights = torch.softmax(likelihood, 0)
+    mean = weights @ x
+    torch.testing.assert_close(posterior.mean, mean, rtol=0, atol=0.01)
+    spread = (x - mean).T @ (weights[:, None] * (x - mean))
+    torch.testing.assert_close(posterior.covariance, spread, rtol=0, atol=0.01)
+    constant = law.log_prob(x) + likelihood - posterior.log_prob(x)
+    torch.testing.assert_close(constant, constant[:1].expand_as(constant), rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("sde", FIVE, ids=name)
 def test_marginals_are_laws_of_noisy_data(sde):
     """alpha x + sigma z of draws has the mean and covariance of the marginal."""

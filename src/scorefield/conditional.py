@@ -4,7 +4,7 @@ Samples are the rows of a batch of `n` for each measurement; sample j of measure
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -29,14 +29,42 @@ from scorefield.guidance import (
     TwistedSMC,
 )
 from scorefield.noise import Noise
-from scorefield.samplers import Adaptive, Ancestral, Sampler
+from scorefield.samplers import DDIM, Adaptive, Ancestral, Sampler
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.space import DataSpace
-from scorefield.times import Grid, GridName
+from scorefield.times import GridName
 
 Method = Literal["mmps", "tmpd", "pigdm", "dps", "diffpir", "ddrm", "smc", "replacement", "repaint"]
-STEPS = 400
-"""Steps of replacement, whose bias needs none, but whose parts agree the better the more there are."""
+BUDGET = 150
+"""Evaluations for each sample where nothing is said, those of derivatives included."""
+
+
+class Sampling(TypedDict, total=False):
+    """How a posterior is sampled.
+
+    The methods, and how far each is from the posterior, are in :mod:`scorefield.guidance.posterior` and in
+    docs/posteriors.md. "mmps" (unless given; each step solves a system in so many `iterations`, 2), "tmpd", "pigdm",
+    "dps" and "diffpir" change the model and go with any `sampler`; "replacement" and "repaint" (in `turns`, 10) change
+    a sampler; "ddrm" and "smc" (with so many `particles`, 16, for each sample) are samplers. The last four need an
+    operator that knows its singular values. Unless given, the sampler is DDIM for the first four, and else ancestral.
+
+    A `budget` of evaluations for each sample, forward and backward ones counted alike, says how many steps there are:
+    150 unless given. Or give `steps`; other samplers than the method's own need them. `grid`, `n` samples of each,
+    `seed`, `batch_size` and `callback` are as in :func:`scorefield.sample`.
+    """
+
+    method: Method
+    n: int
+    seed: int
+    budget: int | None
+    sampler: Sampler | None
+    steps: int | None
+    grid: GridName | None
+    iterations: int
+    particles: int
+    turns: int
+    batch_size: int
+    callback: Callback | None
 
 
 def posterior(
@@ -45,26 +73,12 @@ def posterior(
     y: Shaped[Tensor, "batch *measured"],
     *,
     std: float = 0.0,
-    method: Method = "mmps",
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
-    steps: int = 100,
-    grid: GridName | None = None,
-    iterations: int = 3,
-    particles: int = 16,
-    turns: int = 10,
-    batch_size: int = 64,
-    callback: Callback | None = None,
+    **sampling: Unpack[Sampling],
 ) -> Float[Tensor, "batch n *data"]:
     """`n` samples for each measurement y = A x + s n of data x in data units, (batch, n, *data); `std` is s.
 
-    The methods, and how far each is from the posterior, are in :mod:`scorefield.guidance.posterior` and in
-    docs/posteriors.md. "mmps" (exact for Gaussian data; so many `iterations` of conjugate gradients at each step),
-    "tmpd", "pigdm", "dps" and "diffpir" change the model and go with any `sampler`, ancestral unless given;
-    "replacement" and "repaint" (in `turns`) change a sampler; "ddrm" and "smc" (with so many `particles` for each
-    sample) are samplers. The last four need an operator that knows its singular values. Where there is no noise, what
-    such an operator has measured is exact in the samples.
+    The options are those of :class:`Sampling`: `method`, `n`, `seed`, `budget` … Where there is no noise, what an
+    operator with singular values has measured is exact in the samples.
 
     >>> from scorefield.exact import ExactModel, GaussianMixture
     >>> from scorefield.sde import VP
@@ -73,48 +87,16 @@ def posterior(
     >>> x[0, :, 0]
     tensor([0.5000, 0.5000, 0.5000])
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method {method!r}, expected one of {', '.join(get_args(Method))}")
-    if method in ("ddrm", "smc") and sampler is not None:
-        raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
-    if method == "repaint" and std > 0:
-        raise ValueError(f"std={std:g} with method 'repaint', whose turns forget what is noisy: take another method")
-    operator, y, std = _in_model_units(model.space, operator, place(model, y), std)
-    whole, times = Measurement(operator, y, std), time_grid(model, steps, grid)
-    walk = sampler or Ancestral()
-
-    def conditioned(rows: Tensor) -> tuple[ScoreModel, Sampler | Adaptive]:
-        measurement = whole.select(rows)
-        samplers: dict[str, Callable[[], Sampler | Adaptive]] = {
-            "replacement": lambda: Replacement(walk, measurement),
-            "repaint": lambda: Resampled(Replacement(walk, measurement), turns),
-            "ddrm": lambda: DDRM(measurement),
-            "smc": lambda: TwistedSMC(measurement, times, particles),
-        }
-        if method in samplers:
-            return model, samplers[method]()
-        if method == "diffpir":
-            return Proximal(model, measurement), walk
-        covariances = {"mmps": Full(), "tmpd": RowSums(), "pigdm": Isotropic(), "dps": Nothing()}
-        return Posterior(model, measurement, covariances[method], iterations=iterations), walk
-
-    return _samples(model, whole, n, conditioned, times, seed, batch_size, callback)
+    return _sampled(model, Measurement(*_in_model_units(model.space, operator, place(model, y), std)), **sampling)
 
 
 def inpaint(
-    model: ScoreModel,
+    model: Denoiser,
     images: Shaped[Tensor, "batch *data"],
     known: Bool[Tensor, "..."],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
-    steps: int = STEPS,
-    grid: GridName | None = None,
-    batch_size: int = 64,
-    callback: Callback | None = None,
+    **sampling: Unpack[Sampling],
 ) -> Float[Tensor, "batch n *data"]:
-    """`n` completions of each datum, (batch, n, *data) in data units, by replacement (Song et al. 2021, app. I).
+    """`n` completions of each datum, (batch, n, *data) in data units; the options are those of :class:`Sampling`.
 
     `known` is True where a value is kept, and broadcasts to the images. Kept values come back as they are.
     """
@@ -126,27 +108,19 @@ def inpaint(
             f"mask of shape {tuple(known.shape)}, expected one that broadcasts to the images' {tuple(images.shape)}"
         ) from None
     y = place(model, model.space.to_model(images))
-    measurement = Measurement(Mask(mask.to(y.device)), y)
-    completed = _replaced(model, measurement, n, seed, sampler, steps, grid, batch_size, callback)
+    operator = Mask(mask.to(y.device))
+    completed = _sampled(model, Measurement(operator, operator.apply(y)), **sampling)
     original = images / (model.space.levels - 1) if model.space.quantized(images) and model.space.levels else images
     return torch.where(mask[:, None].to(completed.device), original[:, None].to(completed), completed)
 
 
 def colorize(
-    model: ScoreModel,
-    grey: Shaped[Tensor, "batch 1 height width"],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
-    steps: int = STEPS,
-    grid: GridName | None = None,
-    batch_size: int = 64,
-    callback: Callback | None = None,
+    model: Denoiser, grey: Shaped[Tensor, "batch 1 height width"], **sampling: Unpack[Sampling]
 ) -> Float[Tensor, "batch n channel height width"]:
     """`n` colourings of each grey image, (batch, n, channel, height, width) in [0, 1].
 
-    Grey is the mean of the channels (the paper's orthogonal basis), and is kept but for clipping to [0, 1].
+    Grey is the mean of the channels (the paper's orthogonal basis), and is kept but for clipping to [0, 1]. The options
+    are those of :class:`Sampling`.
     """
     channels = model.space.shape[0]
     if len(model.space.shape) != 3 or channels < 2:
@@ -156,45 +130,86 @@ def colorize(
     if grey.ndim != 4 or grey.shape[1] != 1:
         raise ValueError(f"grey images of shape {tuple(grey.shape)}, expected (batch, 1, height, width)")
     y = place(model, model.space.to_model(grey.expand(-1, channels, -1, -1)).mean(1, keepdim=True))
-    return _replaced(model, Measurement(Grey(channels), y), n, seed, sampler, steps, grid, batch_size, callback)
+    return _sampled(model, Measurement(Grey(channels), y), **sampling)
 
 
-def _replaced(
-    model: ScoreModel,
+def steps_for(
+    budget: int | None, method: Method = "mmps", *, iterations: int = 2, particles: int = 16, turns: int = 10
+) -> int:
+    """The steps of a method that a budget of evaluations pays for. Raises ValueError where it pays for none.
+
+    >>> steps_for(150), steps_for(150, "replacement")
+    (36, 149)
+    """
+    budget = BUDGET if budget is None else budget
+    guided = {"mmps": 2 + iterations, "tmpd": 3, "pigdm": 2, "dps": 2, "diffpir": 1, "smc": 2 * particles}
+    walked = {"ddrm": 1, "replacement": 1, "repaint": turns}
+    cost = {**guided, **walked}[_known(method)]
+    steps = budget // cost - 1 if method in guided else (budget - 1) // cost
+    if steps < 1:
+        least = 2 * cost if method in guided else cost + 1
+        raise ValueError(f"budget={budget} with method {method!r}, whose one step needs {least}: give more")
+    return steps
+
+
+def _sampled(
+    model: Denoiser,
     whole: Measurement,
-    n: int,
-    seed: int,
-    sampler: Sampler | None,
-    steps: int,
-    grid: GridName | None,
-    batch_size: int,
-    callback: Callback | None,
+    *,
+    method: Method = "mmps",
+    n: int = 1,
+    seed: int = 0,
+    budget: int | None = None,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    grid: GridName | None = None,
+    iterations: int = 2,
+    particles: int = 16,
+    turns: int = 10,
+    batch_size: int = 64,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Samples by replacement."""
+    """`n` samples for each measurement in model units, exact where it was measured without noise."""
+    _known(method)
+    if method in ("ddrm", "smc") and sampler is not None:
+        raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
+    if method == "repaint" and whole.std > 0:
+        raise ValueError(
+            f"std={whole.std:g} with method 'repaint', whose turns forget what is noisy: take another method"
+        )
+    if budget is not None and (steps is not None or sampler is not None):
+        raise ValueError(f"budget={budget} with steps or a sampler: leave out one of them")
+    if steps is None:
+        steps = steps_for(budget, method, iterations=iterations, particles=particles, turns=turns)
+    times = time_grid(model, steps, grid)
 
-    def conditioned(rows: Tensor) -> tuple[ScoreModel, Sampler]:
-        return model, Replacement(sampler or Ancestral(), whole.select(rows))
+    def conditioned(rows: Tensor) -> tuple[ScoreModel, Sampler | Adaptive]:
+        measurement, walk, flow = whole.select(rows), sampler or Ancestral(), sampler or DDIM()
+        ways: dict[Method, Callable[[], tuple[ScoreModel, Sampler | Adaptive]]] = {
+            "mmps": lambda: (Posterior(model, measurement, Full(), iterations=iterations), flow),
+            "tmpd": lambda: (Posterior(model, measurement, RowSums()), flow),
+            "pigdm": lambda: (Posterior(model, measurement, Isotropic()), flow),
+            "dps": lambda: (Posterior(model, measurement, Nothing()), flow),
+            "diffpir": lambda: (Proximal(model, measurement), walk),
+            "ddrm": lambda: (model, DDRM(measurement)),
+            "smc": lambda: (model, TwistedSMC(measurement, times, particles)),
+            "replacement": lambda: (model, Replacement(walk, measurement)),
+            "repaint": lambda: (model, Resampled(Replacement(walk, measurement), turns)),
+        }
+        return ways[method]()
 
-    return _samples(model, whole, n, conditioned, time_grid(model, steps, grid), seed, batch_size, callback)
-
-
-def _samples(
-    model: ScoreModel,
-    whole: Measurement,
-    n: int,
-    conditioned: Callable[[Tensor], tuple[ScoreModel, Sampler | Adaptive]],
-    times: Grid,
-    seed: int,
-    batch_size: int,
-    callback: Callback | None,
-) -> Tensor:
-    """`n` samples for each measurement, exact where it was measured without noise."""
     parts, count = [], len(whole.y)
     for batch in batches(range(count * positive(n, "samples of each")), batch_size):
         rows = torch.tensor(batch) // n
         noise = Noise(seed, batch, device_of(model))
         parts.append(whole.select(rows).enforced(generate(*conditioned(rows), times, noise, callback)))
     return model.space.to_data(torch.cat(parts)).reshape(count, n, *model.space.shape)
+
+
+def _known(method: Method) -> Method:
+    if method not in get_args(Method):
+        raise ValueError(f"method {method!r}, expected one of {', '.join(get_args(Method))}")
+    return method
 
 
 def _in_model_units(space: DataSpace, operator: Operator, y: Tensor, std: float) -> tuple[Operator, Tensor, float]:

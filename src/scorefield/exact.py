@@ -86,6 +86,25 @@ class GaussianMixture:
         law.log_weights = torch.log_softmax(self.log_weights[rows], 0)
         return law
 
+    def posterior(
+        self, matrix: Float[Tensor, "measured dim"], y: Float[Tensor, "measured"], std: float
+    ) -> "GaussianMixture":
+        """The law of x given y = A x + std n of a matrix A over flattened data: Gaussians again, with other weights.
+
+        >>> law = GaussianMixture(torch.zeros(1, 2), variances=torch.ones(1, 2))
+        >>> law.posterior(torch.tensor([[1.0, 0.0]]), torch.tensor([2.0]), std=1.0).mean
+        tensor([1., 0.])
+        """
+        cross = self.covariances @ matrix.T
+        gram = matrix @ cross + std**2 * torch.eye(len(matrix)).to(matrix)
+        gain, gap = torch.linalg.solve(gram, cross, left=False), y - self.means @ matrix.T
+        means = self.means + torch.einsum("kdm,km->kd", gain, gap)
+        covariances = self.covariances - gain @ cross.mT
+        explained = torch.einsum("km,km->k", gap, torch.linalg.solve(gram, gap)) + torch.logdet(gram)
+        weights = torch.softmax(self.log_weights - 0.5 * explained, 0)
+        covariances = 0.5 * (covariances + covariances.mT)
+        return GaussianMixture(means.reshape(-1, *self.shape), covariances=covariances, weights=weights)
+
     def perturbed(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
         """The law of alpha x + sigma z, for scalar alpha and sigma."""
         return self._with(alpha * self.means, alpha**2 * self.variances + sigma**2)
@@ -133,11 +152,17 @@ class GaussianMixture:
         return mean.reshape(self.shape)
 
     @property
+    def covariances(self) -> Float[Tensor, "components dim dim"]:
+        """The covariance of each component, over flattened data."""
+        if self.basis is None:
+            return torch.diag_embed(self.variances)
+        return torch.einsum("kde,ke,kfe->kdf", self.basis, self.variances, self.basis)
+
+    @property
     def covariance(self) -> Float[Tensor, "dim dim"]:
         """The covariance of the mixture, over flattened data."""
         weights, offset = self.log_weights.exp(), self.means - self.mean.flatten()
-        basis = torch.eye(self.dim).to(self.means)[None] if self.basis is None else self.basis
-        within = torch.einsum("k,kde,ke,kfe->df", weights, basis.expand(len(weights), -1, -1), self.variances, basis)
+        within = torch.einsum("k,kdf->df", weights, self.covariances)
         return within + torch.einsum("k,kd,ke->de", weights, offset, offset)
 
 

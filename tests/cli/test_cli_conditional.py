@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,24 @@ def test_inpainting_keeps_what_is_known(cli, here):
     assert np.abs((samples - digits()[:, None])[..., known]).max() < 1e-6
     assert np.abs((samples - digits()[:, None])[..., ~known]).max() > 0.1
     assert told["missing"] == pytest.approx(3 / 8)
-    assert told["nfe"] == 4
+    assert (told["method"], told["nfe"], told["nfe_backward"]) == ("mmps", 4, 8)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("mmps", 3), ("ddrm", 12), ("repaint", 1)])
+def test_a_budget_pays_for_steps(cli, here, method, steps):
+    given = {"data": "example:mnist", "out": "a.npz", "hole": "0.5", "images": 1, "n": 2}
+    told = json.loads(cli("inpaint", "grey", "--resize", "--json", budget=13, method=method, **given).out)
+    assert told["steps"] == steps
+    assert 13 - 3 < told["nfe"] + told["nfe_backward"] <= 13
+
+
+def test_any_sampler_walks_the_steps(cli, here):
+    given = {"data": "example:mnist", "hole": "0.5", "images": 1, "n": 2, "steps": 4}
+    for name, options in (("own", {}), ("pc", {"sampler": "pc", "snr": 0.3}), ("heun", {"sampler": "heun"})):
+        assert cli("inpaint", "grey", "--resize", out=f"{name}.npz", **given, **options).status == 0
+    own, pc, heun = (np.load(f"{name}.npz")["samples"] for name in ("own", "pc", "heun"))
+    assert np.abs(own - heun).max() > 1e-4
+    assert np.abs(own - pc).max() > 1e-2
 
 
 def test_a_picture_shows_the_hole_in_grey_and_the_samples_beside_it(cli, here):
@@ -113,3 +131,87 @@ def test_what_cannot_be_restored_is_one_line(cli, here):
     )
     refused = cli("superres", "grey", "--resize", "--degrade", method="dps", std=0, **where, **QUICK)
     assert "measurement without noise: give std" in refused.error
+
+
+def test_any_linear_function_is_solved(cli, here):
+    """A matrix and Python give the same samples, and a picture shows what fits the measurements."""
+    matrix = np.random.default_rng(0).normal(size=(5, 64)).astype(np.float32)
+    np.save("matrix.npy", matrix)
+    Path("function.py").write_text(
+        "import numpy as np, torch\nmatrix = torch.from_numpy(np.load('matrix.npy'))\n"
+        "def operator(x):\n    return x.flatten(1) @ matrix.T\n"
+    )
+    np.save("measured.npy", digits().reshape(3, 64) @ matrix.T)
+    options = {"std": 0.5, "n": 2, "steps": 5}
+    told = json.loads(
+        cli("solve", "grey", "--json", operator="matrix.npy", data="measured.npy", out="a.npz", **options).out
+    )
+    assert (told["images"], told["n"], told["file"]) == (3, 2, "matrix.npy")
+    again = {"operator": "function.py", "data": "measured.npy", "out": "b.npz"}
+    assert cli("solve", "grey", **again, **options).status == 0
+    samples = np.load("a.npz")["samples"]
+    assert np.abs(np.load("b.npz")["samples"] - samples).max() < 1e-3
+    assert samples.std() > 0.1
+    degraded = {"operator": "function.py", "data": "example:mnist", "images": 3, "out": "c.png"}
+    assert cli("solve", "grey", "--resize", "--degrade", **degraded, **options).status == 0
+    picture = np.asarray(Image.open("c.png"))
+    assert picture.shape == (3 * 10 + 2, 5 * 10 + 2)
+    shown = picture[2:10, 2:10].reshape(64) / 255 - 0.5  # the image nearest to grey that fits
+    expected = np.linalg.pinv(matrix) @ (matrix @ (digits()[0].reshape(64) - 0.5))
+    inside = np.abs(expected) < 0.5
+    assert np.abs(shown - expected)[inside].max() < 0.01
+
+
+def test_data_of_any_kind_are_solved(cli, here):
+    np.save("sum.npy", np.ones((1, 2), np.float32))
+    np.save("measured.npy", np.array([[1.0], [2.0]], np.float32))
+    where = {"operator": "sum.npy", "data": "measured.npy", "out": "a.npz", "std": 0, "n": 3, "steps": 5}
+    assert cli("solve", "vectors", **where).status == 0
+    sums = np.load("a.npz")["samples"].sum(1)
+    assert np.abs(sums - np.repeat([1.0, 2.0], 3)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("a.txt", "", "no operator; expected a matrix (.npy, .npz) or Python"),
+        ("missing.py", None, "no such file; check the name"),
+        ("empty.py", "", "defines no `operator`"),
+        ("broken.py", "operator = 1 / 0", "does not run (ZeroDivisionError: division by zero)"),
+        ("fails.py", "def operator(x): return x.nothing", "`operator` fails on data of shape (2, 1, 8, 8)"),
+        ("square.py", "def operator(x): return x ** 2", "`operator` is not linear"),
+        ("shift.py", "def operator(x): return x + 1", "`operator` is not linear"),
+        ("whole.py", "def operator(x): return x.sum()[None]", "expected their batch to be the first axis"),
+        ("fourier.py", "import torch\noperator = torch.fft.fft2", "makes complex numbers"),
+        (
+            "good.py",
+            "def operator(x): return x[:, :, :2]",
+            "measurements of shape (1, 28, 28) given, expected (1, 2, 8)",
+        ),
+    ],
+)
+def test_an_operator_that_is_none_is_one_line(cli, here, file, text, message):
+    if text is not None:
+        Path(file).write_text(text)
+    error = cli("solve", "grey", operator=file, data="example:mnist", out="a.png").error
+    assert file in error or file == "good.py"
+    assert message in error
+
+
+def test_a_matrix_has_a_column_for_each_number(cli, here):
+    np.save("matrix.npy", np.ones((2, 3), np.float32))
+    error = cli("solve", "grey", operator="matrix.npy", data="example:mnist", out="a.png").error
+    assert "of shape (2, 3) given, expected a matrix of floats with a column for each of the 64 numbers" in error
+
+
+def test_options_that_do_not_go_together_are_one_line(cli, here):
+    where = {"data": "example:mnist", "hole": "0.5", "out": "a.png"}
+    for options, message in (
+        ({"budget": 30, "steps": 5}, "--budget 30 with --steps 5: leave out one"),
+        ({"budget": 30, "sampler": "heun"}, "--budget 30 with --sampler heun: leave out one"),
+        ({"corrector": "langevin"}, "without a --sampler"),
+        ({"budget": 4}, "budget=4 with method 'mmps', whose one step needs 6: give more"),
+        ({"method": "dps"}, "measurement without noise"),
+        ({"method": "ddrm", "sampler": "heun", "steps": 3}, "a sampler with method 'ddrm'"),
+    ):
+        assert message in cli("inpaint", "grey", "--resize", **where, **options).error

@@ -27,6 +27,7 @@ LESS = {
     "colorize": ["--steps", "2"],
     "superres": ["--steps", "2"],
     "deblur": ["--steps", "2"],
+    "solve": ["--steps", "2"],
 }
 
 
@@ -73,6 +74,9 @@ def test_examples_run(cli, here):
         shutil.copy(COMMITTED / "ve_cifar10_ncsnpp_continuous" / name, name)
     network = EDMPrecond(16, 3, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[])
     Path("edm-cifar10-32x32-uncond-vp.pkl").write_bytes(dumps({"ema": network}))
+    np.save("matrix.npy", np.random.default_rng(0).normal(size=(9, 784)).astype(np.float32))
+    Path("projections.py").write_text("def operator(x): return x.sum(-1)")
+    np.save("measured.npy", np.ones((2, 1, 28), np.float32))
     np.save("points.npy", np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
     for example in (example for name, examples in EXAMPLES.items() if name != "demo" for example in examples):
         words = shlex.split(example.partition(" > ")[0])[1:]
@@ -82,6 +86,6 @@ def test_examples_run(cli, here):
         if "ode" in words:
             less = ["--tol", "0.5"]
         if "--budget" in words:
-            less = ["--budget", "3"]
+            less = ["--budget", "6" if words[0] == "solve" else "11"]
         outcome = cli(*words, *less)
         assert (outcome.status, example) == (0, example), outcome.err

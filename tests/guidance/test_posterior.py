@@ -26,7 +26,7 @@ from scorefield.guidance import (
     RowSums,
     TwistedSMC,
 )
-from scorefield.guidance.gradients import solve
+from scorefield.guidance.systems import solve
 from scorefield.noise import Noise
 from scorefield.samplers import Ancestral, DPMSolver, UniPC, run
 from scorefield.sde import VE, VP, RectifiedFlow
@@ -64,13 +64,8 @@ def flattened(y):
 
 
 def conditioned(law, operator, y, std):
-    """The Gaussian law given one measurement."""
-    a = matrix_of(operator, law.shape)
-    gram = a @ law.covariance @ a.T + std**2 * torch.eye(len(a), dtype=torch.float64)
-    gain = law.covariance @ a.T @ torch.linalg.pinv(gram, rtol=1e-10)
-    mean = law.mean.flatten() + gain @ (flattened(y)[0] - a @ law.mean.flatten())
-    covariance = law.covariance - gain @ a @ law.covariance
-    return GaussianMixture.gaussian(mean.reshape(law.shape), 0.5 * (covariance + covariance.T))
+    """The law given one measurement."""
+    return law.posterior(matrix_of(operator, law.shape), flattened(y)[0], std)
 
 
 def images(seed=3):
@@ -191,10 +186,7 @@ def test_particles_tend_to_a_posterior_of_two_modes(sde):
     means = torch.tensor([[-0.6, -0.5], [0.6, 0.5]], dtype=torch.float64)
     law = GaussianMixture(means, variances=torch.full_like(means, 0.04), weights=torch.tensor([0.3, 0.7]).double())
     operator, std, y = Matrix(torch.tensor([[1.0, 1.0]], dtype=torch.float64), (2,)), 0.8, double(0.2).reshape(1, 1)
-    parts = [conditioned(GaussianMixture.gaussian(m, 0.04 * torch.eye(2).double()), operator, y, std) for m in means]
-    evidence = torch.stack([-0.5 * (y[0, 0] - m.sum()) ** 2 / (0.08 + std**2) for m in means]) + law.log_weights
-    weights = torch.softmax(evidence, 0)
-    exact = sum(w * part.mean for w, part in zip(weights, parts, strict=True))
+    exact = conditioned(law, operator, y, std).mean
     model = ExactModel(sde, law)
     errors = []
     for count, runs in ((2, 64), (64, 64)):
@@ -243,6 +235,22 @@ def test_every_method_in_data_units(method):
     assert float((x[:, 0] - x[:, 1]).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("method", ["mmps", "tmpd", "pigdm", "dps", "diffpir", "ddrm", "smc", "replacement", "repaint"])
+def test_a_budget_is_what_is_spent(method):
+    """Forward and backward evaluations of each sample, down to what a step costs."""
+    model = ExactModel(VP(), mixture(1, 4, 4).to(torch.float32))
+    std = 0.0 if method == "repaint" else 0.1
+    options = {"iterations": 2, "turns": 5, "particles": 3}
+    with sf.count_evaluations(model) as spent:
+        sf.posterior(
+            model, Average(2), torch.zeros(2, 1, 2, 2), std=std, method=method, budget=60, n=2, batch_size=3, **options
+        )
+    cost = (spent.forward + spent.backward) / 4
+    assert 60 - 6 < cost <= 60
+    with pytest.raises(ValueError, match=f"budget=1 with method '{method}', whose one step needs"):
+        sf.posterior(model, Average(2), torch.zeros(2, 1, 2, 2), std=std, method=method, budget=1)
+
+
 def test_data_whose_channels_have_units_of_their_own():
     law = correlated(2)
     space = sf.DataSpace((2,), shift=(1.0, 2.0), scale=(0.5, 3.0))
@@ -267,7 +275,7 @@ def test_evaluations_are_seen_at_the_posterior_and_at_the_model():
         assert (inner.forward, outer.forward) == (12, 12)
 
 
-def test_conjugate_gradients_have_a_pace_of_their_own():
+def test_systems_have_a_pace_of_their_own():
     root = normal(3, 6, 6)
     matrices = root @ root.mT + torch.tensor([1e-3, 1.0, 100.0]).double()[:, None, None] * torch.eye(6).double()
     b = normal(3, 6, seed=1)
@@ -280,8 +288,21 @@ def test_conjugate_gradients_have_a_pace_of_their_own():
     rough = solve(apply, b, tol=0.1, iterations=50)
     relative = (apply(rough) - b).norm(dim=1) / b.norm(dim=1)
     assert bool((relative <= 0.1).all())
-    torch.testing.assert_close(solve(lambda w: -w, b, tol=1e-3, iterations=5), torch.zeros_like(b))
+    skewed = matrices + 0.3 * (root - root.mT)
+    w = solve(lambda w: torch.einsum("bij,bj->bi", skewed, w), b, tol=1e-10, iterations=50)
+    torch.testing.assert_close(w, torch.linalg.solve(skewed, b))
     assert torch.equal(solve(apply, torch.zeros_like(b), tol=1e-3, iterations=5), torch.zeros_like(b))
+
+
+def test_a_system_that_is_hardly_positive_does_not_run_away():
+    """A quarter turn and a little more: conjugate gradients would step a thousand times the length of b."""
+    turn = torch.tensor([[1e-3, 1.0], [-1.0, 1e-3]], dtype=torch.float64)
+    b = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    for iterations in (1, 2):
+        w = solve(lambda w: w @ turn.T, b, tol=1e-10, iterations=iterations)
+        assert float(w.norm()) <= 1.001 * float(b.norm())
+        assert float((w @ turn.T - b).norm()) <= float(b.norm())
+    torch.testing.assert_close(w, torch.linalg.solve(turn, b[0])[None])
 
 
 def test_what_is_refused(unchecked):
@@ -293,6 +314,7 @@ def test_what_is_refused(unchecked):
         (lambda: sf.posterior(model, operator, y, method="smc", sampler=DPMSolver()), "a sampler with method 'smc'"),
         (lambda: sf.posterior(model, operator, y, std=0.1, method="repaint"), "std=0.1 with method 'repaint'"),
         (lambda: sf.posterior(model, operator, y, std=-1.0), "noise of -1.0"),
+        (lambda: sf.posterior(model, operator, y, budget=50, steps=9), "budget=50 with steps or a sampler"),
         (
             lambda: sf.posterior(model, Matrix(normal(2, 3), (3,)), y),
             r"measurements of shape \(1, 3\), expected \(batch, 2\)",

@@ -1,36 +1,20 @@
-"""`scorefield inpaint` and `scorefield colorize`: samples that agree with what is known of an image."""
+"""`scorefield inpaint`, `colorize`, `superres`, `deblur` and `solve`: samples that agree with what is known of data."""
 
 from typing import Annotated
 
 import typer
 
-from scorefield.cli.options import (
-    BatchOption,
-    CompileOption,
-    CorrectorOption,
-    CountOption,
-    DataOption,
-    DeviceOption,
-    GridOption,
-    ImagesOption,
-    JsonOption,
-    LabelOption,
-    ModelArgument,
-    PrecisionOption,
-    PredictorOption,
-    ResizeOption,
-    SamplesOption,
-    SeedOption,
-    SnrOption,
-    SplitOption,
-    StepsOption,
-)
+from scorefield.cli.request import Request, requested
+
+NoiseOption = Annotated[
+    float, typer.Option("--std", min=0, help="The noise of the data, as a standard deviation of values in [0, 1].")
+]
+DegradeOption = Annotated[bool, typer.Option("--degrade", help="Take good data and degrade them first, to try it out.")]
 
 
+@requested
 def inpaint(
-    model: ModelArgument,
-    data: DataOption,
-    out: SamplesOption,
+    request: Request,
     known: Annotated[
         str | None,
         typer.Option("--known", metavar="FILE", help="A mask: white is kept, black is filled in."),
@@ -39,22 +23,6 @@ def inpaint(
         str | None,
         typer.Option("--hole", help="X,Y,W,H: a rectangle in pixels; or a fraction of the pixels, at random."),
     ] = None,
-    n: CountOption = 4,
-    images: ImagesOption = None,
-    seed: SeedOption = 0,
-    sampler: PredictorOption = "ancestral",
-    steps: StepsOption = 400,
-    corrector: CorrectorOption = None,
-    snr: SnrOption = None,
-    grid: GridOption = None,
-    split: SplitOption = "train",
-    resize: ResizeOption = False,
-    label: LabelOption = None,
-    batch_size: BatchOption = 64,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    compiled: CompileOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Fill in what is missing of images, several times each.
 
@@ -64,102 +32,128 @@ def inpaint(
     import torch
 
     import scorefield as sf
-    from scorefield.cli.choices import predictor_corrector
     from scorefield.cli.completions import complete, read_hole
-    from scorefield.cli.session import data_for, open_model
-    from scorefield.data import check_samples_path
+    from scorefield.cli.session import data_for
 
-    grid = grid or "logsnr"
-    chosen = predictor_corrector(sampler, corrector, snr)
-    scored = open_model(model, device, label, precision, compiled)
-    check_samples_path(out, scored.space.shape)
-    mask = read_hole(scored.space, known, hole, seed)
-    x = data_for(scored, data, first=images, resize=resize, split=split)
-    shown = torch.where(mask, scored.space.to_data(scored.space.to_model(x)), torch.tensor(0.5))
+    model = request.open()
+    mask = read_hole(model.space, known, hole, request.seed)
+    x = data_for(model, request.data, first=request.images, resize=request.resize, split=request.split)
+    shown = torch.where(mask, model.space.to_data(model.space.to_model(x)), torch.tensor(0.5))
     complete(
-        scored,
+        request,
+        model,
         shown,
-        lambda callback: sf.inpaint(
-            scored,
-            x,
-            mask,
-            n=n,
-            seed=seed,
-            sampler=chosen,
-            steps=steps,
-            grid=grid,
-            batch_size=batch_size,
-            callback=callback,
-        ),
-        out=out,
-        n=n,
-        seed=seed,
-        steps=steps,
-        batch_size=batch_size,
-        as_json=as_json,
-        sampler=str(chosen),
-        grid=grid,
+        lambda sampling: sf.inpaint(model, x, mask, **sampling),
         missing=float((~mask).float().mean()),
     )
 
 
-def colorize(
-    model: ModelArgument,
-    data: DataOption,
-    out: SamplesOption,
-    n: CountOption = 4,
-    images: ImagesOption = None,
-    seed: SeedOption = 0,
-    sampler: PredictorOption = "ancestral",
-    steps: StepsOption = 400,
-    corrector: CorrectorOption = None,
-    snr: SnrOption = None,
-    grid: GridOption = None,
-    split: SplitOption = "train",
-    resize: ResizeOption = False,
-    label: LabelOption = None,
-    batch_size: BatchOption = 64,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    compiled: CompileOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@requested
+def colorize(request: Request) -> None:
     """Colour grey images, several times each; of colour images the grey ones are taken, the mean over channels.
 
     A PNG shows a row for each image: the grey image, its samples, their mean, and twice their standard deviation.
     Elsewhere sample j of image i is number i n + j.
     """
     import scorefield as sf
-    from scorefield.cli.choices import predictor_corrector
     from scorefield.cli.completions import complete, read_grey
-    from scorefield.cli.session import open_model
-    from scorefield.data import check_samples_path
 
-    grid = grid or "logsnr"
-    chosen = predictor_corrector(sampler, corrector, snr)
-    scored = open_model(model, device, label, precision, compiled)
-    check_samples_path(out, scored.space.shape)
-    grey = read_grey(scored, data, first=images, resize=resize, split=split)
+    model = request.open()
+    grey = read_grey(model, request)
     complete(
-        scored,
-        grey.expand(-1, *scored.space.shape),
-        lambda callback: sf.colorize(
-            scored,
-            grey,
-            n=n,
-            seed=seed,
-            sampler=chosen,
-            steps=steps,
-            grid=grid,
-            batch_size=batch_size,
-            callback=callback,
-        ),
-        out=out,
-        n=n,
-        seed=seed,
-        steps=steps,
-        batch_size=batch_size,
-        as_json=as_json,
-        sampler=str(chosen),
-        grid=grid,
+        request,
+        model,
+        grey.expand(-1, *model.space.shape),
+        lambda sampling: sf.colorize(model, grey, **sampling),
     )
+
+
+@requested
+def superres(
+    request: Request,
+    factor: Annotated[
+        int, typer.Option("--factor", min=2, help="Pixels of the result for one of the data, each way.")
+    ] = 4,
+    degrade: DegradeOption = False,
+    std: NoiseOption = 0.02,
+) -> None:
+    """Raise the resolution of small images, several times each: samples whose block averages are the data.
+
+    A PNG shows a row for each image: the data, the samples, their mean, and twice their standard deviation. Elsewhere
+    sample j of image i is number i n + j.
+    """
+    import scorefield as sf
+    from scorefield.cli.choices import OptionError
+    from scorefield.cli.completions import image_size, read_images, restore
+
+    model = request.open()
+    height, width = image_size(model)
+    if height % factor or width % factor:
+        raise OptionError(f"--factor {factor} with images of {height} by {width}: give a divisor of both")
+    size = (height, width) if degrade else (height // factor, width // factor)
+    x, operator = read_images(model, request, size), sf.Average(factor)
+    y = operator.apply(x) if degrade else x
+    shown = y.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    restore(request, model, operator, y, shown, std, degraded=degrade, factor=factor)
+
+
+@requested
+def deblur(
+    request: Request,
+    blur: Annotated[float, typer.Option("--blur", help="The standard deviation of the blur, in pixels.")] = 1.5,
+    degrade: DegradeOption = False,
+    std: NoiseOption = 0.02,
+) -> None:
+    """Sharpen blurred images, several times each: samples that, blurred again, are the data.
+
+    The blur is Gaussian and goes around at the edges. A PNG shows a row for each image: the data, the samples, their
+    mean, and twice their standard deviation. Elsewhere sample j of image i is number i n + j.
+    """
+    import scorefield as sf
+    from scorefield.cli.completions import image_size, read_images, restore
+
+    model = request.open()
+    x, operator = read_images(model, request, image_size(model)), sf.Blur.gaussian(blur)
+    y = operator.apply(x) if degrade else x
+    restore(request, model, operator, y, y, std, degraded=degrade, blur=blur)
+
+
+@requested
+def solve(
+    request: Request,
+    operator: Annotated[
+        str,
+        typer.Option(
+            "--operator",
+            metavar="FILE",
+            help="A matrix (.npy, .npz), or Python (.py) that defines `operator`, a linear function of a batch.",
+        ),
+    ],
+    degrade: DegradeOption = False,
+    std: NoiseOption = 0.02,
+) -> None:
+    """Sample data of which a linear function is known, several times each: any inverse problem.
+
+    The data are the measurements, an array (n, *measured) in an .npy or .npz. A matrix takes flattened data. Python
+    defines `operator`, a function that maps a batch of data (batch, *data) in torch to its measurements, linearly, or
+    one of scorefield's operators; it is run. With --degrade the data are of the model's kind, and are measured first.
+
+    A PNG shows a row for each measurement: the image nearest to grey that fits it, the samples, their mean, and twice
+    their standard deviation. Elsewhere sample j of measurement i is number i n + j.
+    """
+    import torch
+
+    from scorefield.cli.completions import nearest, restore
+    from scorefield.cli.operator_file import measurements, read_operator
+    from scorefield.cli.session import data_for
+
+    model = request.open()
+    chosen = read_operator(operator, model.space.shape)
+    if degrade:
+        x = data_for(model, request.data, first=request.images, resize=request.resize, split=request.split)
+        y = chosen.apply(model.space.to_data(model.space.to_model(x)))
+    else:
+        y = measurements(request.data, chosen, model.space.shape, request.images)
+    images = len(model.space.shape) == 3
+    shown = nearest(chosen, y, torch.full((1, *model.space.shape), 0.5)) if images else y
+    restore(request, model, chosen, y, shown, std, degraded=degrade, file=operator)

@@ -45,7 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "colorize": (
         "scorefield colorize runs/colour --data grey --out coloured.png",
-        "scorefield colorize runs/colour --data grey --n 8 --images 2 --steps 1000 --out coloured.npz",
+        "scorefield colorize runs/colour --data grey --n 8 --images 2 --method repaint --budget 500 --out coloured.npz",
     ),
     "superres": (
         "scorefield superres runs/colour --data small --factor 4 --out large.png",
@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "deblur": (
         "scorefield deblur runs/colour --data blurred --blur 2 --out sharp.png",
         "scorefield deblur mnist --data example:mnist --degrade --blur 1.5 --images 4 --out sharp.png",
+    ),
+    "solve": (
+        "scorefield solve mnist --operator matrix.npy --data example:mnist --degrade --images 4 --out solved.png",
+        "scorefield solve mnist --operator projections.py --data measured.npy --std 0.05 --budget 300 --out solved.npz",
     ),
     "calibrate": (
         "scorefield calibrate runs/digits",

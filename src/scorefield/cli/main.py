@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from scorefield.cli.calibrate import calibrate
-from scorefield.cli.conditional import colorize, inpaint
+from scorefield.cli.conditional import colorize, deblur, inpaint, solve, superres
 from scorefield.cli.convert import convert
 from scorefield.cli.demo import demo
 from scorefield.cli.describe import info, recipes
@@ -22,7 +22,6 @@ from scorefield.cli.errors import INTERRUPTED, USAGE, explain
 from scorefield.cli.examples import EXAMPLES, epilog
 from scorefield.cli.latents import decode, encode
 from scorefield.cli.likelihood import likelihood
-from scorefield.cli.restore import deblur, superres
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
 from scorefield.cli.train_classifier import train_classifier
@@ -40,6 +39,7 @@ for _command in (
     colorize,
     superres,
     deblur,
+    solve,
     calibrate,
     convert,
     info,

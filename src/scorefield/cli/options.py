@@ -105,10 +105,6 @@ ImagesOption = Annotated[
     typer.Option("--images", metavar="N", min=1, help="Only the first so many of the images.", show_default="all"),
 ]
 TolOption = Annotated[float, typer.Option("--tol", help="The error that the ODE solver may make along its way.")]
-StepsOption = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Predictor steps.")]
-PredictorOption = Annotated[
-    PredictorName, typer.Option("--sampler", help="pc is reverse diffusion with Langevin correction.")
-]
 CorrectorOption = Annotated[
     CorrectorName | None,
     typer.Option("--corrector", help="What runs before each predictor step.", show_default="none, langevin in pc"),

@@ -48,7 +48,10 @@ def tell(as_json: bool, shown: RenderableType, **facts: Any) -> None:
     else:
         Console(markup=False, emoji=False).print(shown)
     if facts.get("nfe") is not None:
-        typer.echo(f"{facts['nfe']:.0f} network evaluations each, {facts['seconds']:.1f} s on {facts['device']}")
+        backward = f" and {facts['nfe_backward']:.0f} backward" if facts.get("nfe_backward") else ""
+        typer.echo(
+            f"{facts['nfe']:.0f} network evaluations{backward} each, {facts['seconds']:.1f} s on {facts['device']}"
+        )
 
 
 def finite(value: Any) -> Any:

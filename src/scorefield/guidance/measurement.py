@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from scorefield.guidance.gradients import solve
+from scorefield.guidance.systems import solve
 from scorefield.guidance.operators import Operator, Spectral
 from scorefield.shapes import Data, expand
 
@@ -65,7 +65,7 @@ class Measurement:
     def explained(
         self, covariance: Callable[[Data], Data], x: Data, variance: Tensor, *, tol: float, iterations: int
     ) -> Data:
-        """A' (variance + A C A')^-1 (y - A x), by conjugate gradients; `variance` is () or (batch,)."""
+        """A' (variance + A C A')^-1 (y - A x), iteratively; `variance` is () or (batch,)."""
 
         def system(w: Tensor) -> Tensor:
             return expand(variance, w) * w + self.operator.apply(covariance(self.operator.adjoint(w)))

@@ -12,7 +12,7 @@ Taking x_0 given x_t for Gaussian, N(D, C), with J = dD/dx_t held fixed,
 The methods differ in what they take for C. With r = sigma/alpha:
 
 - ``Full``: C as it is (MMPS, Rozet et al. 2024). Exact for Gaussian data, and then for any SDE and sampler the law is
-  the posterior; each of the conjugate gradients' iterations costs a backward evaluation.
+  the posterior; each iteration of its solution costs a backward evaluation.
 - ``RowSums``: the diagonal matrix of C's row sums (TMPD, Boys et al. 2023); two backward evaluations.
 - ``Isotropic``: r²d²/(r² + d²), exact for uncorrelated data of deviation d (PiGDM, Song et al. 2023, with d = 1); one.
 - ``Nothing``: 0 (DPS, Chung et al. 2022, before it is normalized), overconfident where r is large, and unstable where s
@@ -112,9 +112,8 @@ class _Conditioned(Denoiser):
 class Posterior(_Conditioned):
     """The score model of p(x_0 | y) by (1) and (2).
 
-    `tol` and `iterations` are the conjugate gradients'. The Jacobian of a network is not quite symmetric, and more than
-    a few iterations make what that does larger, where those of an exact model converge. Where alpha = 0, x_t says
-    nothing of x_0 and the model's own answer stands.
+    `tol` and `iterations` are those of :func:`scorefield.guidance.systems.solve`. Where alpha = 0, x_t says nothing of
+    x_0 and the model's own answer stands.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Posterior(_Conditioned):
         covariance: Covariance,
         *,
         tol: float = 1e-3,
-        iterations: int = 3,
+        iterations: int = 2,
     ) -> None:
         super().__init__(model, measurement)
         covariance.check(measurement)
