@@ -43,7 +43,7 @@ class Sampling(TypedDict, total=False):
     """How a posterior is sampled.
 
     The methods, and how far each is from the posterior, are in :mod:`scorefield.guidance.posterior` and in
-    docs/posteriors.md. "mmps" (unless given; each step solves a system in so many `iterations`, 2), "tmpd", "pigdm",
+    docs/posteriors.md. "mmps" (unless given; each step solves a system in so many `iterations`, 3), "tmpd", "pigdm",
     "dps" and "diffpir" change the model and go with any `sampler`; "replacement" and "repaint" (in `turns`, 10) change
     a sampler; "ddrm" and "smc" (with so many `particles`, 16, for each sample) are samplers. The last four need an
     operator that knows its singular values. Unless given, the sampler is DDIM for the first four, and else ancestral.
@@ -134,12 +134,12 @@ def colorize(
 
 
 def steps_for(
-    budget: int | None, method: Method = "mmps", *, iterations: int = 2, particles: int = 16, turns: int = 10
+    budget: int | None, method: Method = "mmps", *, iterations: int = 3, particles: int = 16, turns: int = 10
 ) -> int:
     """The steps of a method that a budget of evaluations pays for. Raises ValueError where it pays for none.
 
     >>> steps_for(150), steps_for(150, "replacement")
-    (36, 149)
+    (29, 149)
     """
     budget = BUDGET if budget is None else budget
     guided = {"mmps": 2 + iterations, "tmpd": 3, "pigdm": 2, "dps": 2, "diffpir": 1, "smc": 2 * particles}
@@ -163,7 +163,7 @@ def _sampled(
     sampler: Sampler | None = None,
     steps: int | None = None,
     grid: GridName | None = None,
-    iterations: int = 2,
+    iterations: int = 3,
     particles: int = 16,
     turns: int = 10,
     batch_size: int = 64,

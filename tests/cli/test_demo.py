@@ -29,7 +29,7 @@ SMALL = Effort(
     code_tol=0.1,
     between=3,
     completions=3,
-    inpainting_steps=3,
+    budget=12,
     photographs=4,
     colour_steps=3,
 )

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from scorefield.guidance.systems import solve
 from scorefield.guidance.operators import Operator, Spectral
+from scorefield.guidance.systems import solve
 from scorefield.shapes import Data, expand
 
 

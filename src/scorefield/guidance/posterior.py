@@ -123,7 +123,7 @@ class Posterior(_Conditioned):
         covariance: Covariance,
         *,
         tol: float = 1e-3,
-        iterations: int = 2,
+        iterations: int = 3,
     ) -> None:
         super().__init__(model, measurement)
         covariance.check(measurement)

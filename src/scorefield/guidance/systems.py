@@ -12,8 +12,8 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
     Looks for w among b and its images under powers of `apply`, one for each of the `iterations`, which cost an
     application each; ends before where |apply(w) - b| <= tol |b|. Among these, conjugate gradients take the w whose
     error is orthogonal to them all, which is the best one for a symmetric and positive map. The Jacobian of a network
-    is not quite such a map, and then that w may lie anywhere: where it leaves more than |b|, the one that leaves least
-    is taken instead (full orthogonalization, Saad 1981; generalized conjugate residuals, Eisenstat et al. 1983).
+    is not quite such a map, and then that w may lie anywhere: it is moved towards the one that leaves least until it
+    leaves no more than |b| (full orthogonalization, Saad 1981; generalized conjugate residuals, Eisenstat et al. 1983).
 
     >>> solve(lambda w: 2 * w, torch.ones(1, 3), tol=1e-6, iterations=5)
     tensor([[0.5000, 0.5000, 0.5000]])
@@ -45,6 +45,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
     least = torch.einsum("bkd,bd->bk", images, target)
     projected = torch.einsum("bkd,bd->bk", directions, target)
     best, _ = torch.linalg.solve_ex(torch.einsum("bkd,bjd->bkj", directions, images), projected[..., None])
-    left = (target - torch.einsum("bkz,bkd->bd", best, images)).norm(dim=1)
-    chosen = torch.where((left <= whole)[:, None], best[..., 0], least)
+    beyond = (best[..., 0] - least).square().sum(1)  # what is left of b beyond the least, squared
+    share = (least.square().sum(1) / beyond).sqrt().clamp(max=1).nan_to_num(0.0)
+    chosen = least + share[:, None] * (best[..., 0] - least).nan_to_num(0.0, 0.0, 0.0)
     return shaped(torch.einsum("bk,bkd->bd", chosen, directions).contiguous())

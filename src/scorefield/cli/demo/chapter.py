@@ -29,7 +29,7 @@ class Effort:
     code_tol: float = 1e-5
     between: int = 9
     completions: int = 8
-    inpainting_steps: int = 50
+    budget: int = 100
     photographs: int = 36
     colour_steps: int = 100
 

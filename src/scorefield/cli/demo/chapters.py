@@ -217,16 +217,13 @@ def inpainting(stage: Stage) -> Chapter:
     n, shown = effort.completions, min(effort.completions, 6)
     halves = hole(f"0,{height // 2},{width},{height - height // 2}", (height, width))
     sparse = hole("0.75", (height, width), stage.seed)
-    sampler = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
     pictures, facts = [], {}
     for name, known, first, caption in (
         ("half", halves, 2, "The lower half is hidden."),
         ("pixels", sparse, 20, "Three of four pixels are hidden."),
     ):
         digits = stage.take(4, first)
-        y = sf.inpaint(
-            model, digits, known, n=n, sampler=sampler, steps=effort.inpainting_steps, seed=stage.seed, batch_size=32
-        ).cpu()
+        y = sf.inpaint(model, digits, known, n=n, budget=effort.budget, seed=stage.seed, batch_size=32).cpu()
         truth = digits / 255
         mean, std = y.mean(1), y.std(1)
         rows = torch.cat(
@@ -244,16 +241,15 @@ def inpainting(stage: Stage) -> Chapter:
         facts[f"spread_{name}"] = float(std[..., ~known[0]].mean())
     return Chapter(
         "What is hidden",
-        f"""<p>The model was never trained to fill in anything. Known pixels are put back at every step, with the noise
-        that belongs to it, and a strong corrector lets the rest take notice. Where the known half leaves room,
+        f"""<p>The model was never trained to fill in anything. At every step, what it expects is corrected by what is
+        known, and the derivative of the network says what one pixel tells of another. Where the known half leaves room,
         completions differ: a hidden pixel has a standard deviation of {facts["spread_half"]:.2f} over {n} completions,
         and the picture of it shows where the model is unsure. What was known comes back as it was (largest difference:
         {max(facts["kept_error_half"], facts["kept_error_pixels"]):.0g}).</p>""",
         f"""\
 known = torch.ones({height}, {width}, dtype=torch.bool)
 known[{height // 2}:] = False
-pc = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
-y = sf.inpaint(model, digits, known, n={n}, sampler=pc, steps={effort.inpainting_steps}, seed={stage.seed})
+y = sf.inpaint(model, digits, known, n={n}, budget={effort.budget}, seed={stage.seed})
 mean, spread = y.mean(1), y.std(1)""",
         pictures,
         facts,

@@ -12,7 +12,6 @@ from scorefield.cli.demo.chapter import Chapter, Picture, Stage, plate
 def in_colour(stage: Stage) -> Chapter:
     """Samples in colour, how likely photographs are, and colours for grey photographs."""
     model, effort = stage.model, stage.effort
-    sampler = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
     drawn = sf.sample(model, effort.photographs, steps=effort.colour_steps, seed=stage.seed, batch_size=36)
     photos = stage.take(4)
     scored = sf.log_likelihood(
@@ -23,7 +22,7 @@ def in_colour(stage: Stage) -> Chapter:
     bits, spread = float(scored.bits_per_dim.mean()), float(scored.bits_per_dim.std())
     grey = photos.float().mean(1, keepdim=True) / 255
     n, shown = effort.completions, min(effort.completions, 6)
-    y = sf.colorize(model, grey, n=n, sampler=sampler, steps=effort.inpainting_steps, seed=stage.seed).cpu()
+    y = sf.colorize(model, grey, n=n, budget=effort.budget, seed=stage.seed).cpu()
     mean, std = y.mean(1), y.std(1)
     columns = [grey[:, None].expand_as(y[:, :1]), y[:, :shown], mean[:, None], 4 * std[:, None], photos[:, None] / 255]
     kept = float((y.mean(2, keepdim=True) - grey[:, None]).abs().mean())
@@ -33,15 +32,14 @@ def in_colour(stage: Stage) -> Chapter:
         photographs of 32 × 32 pixels on two processor cores: enough for light, colour and texture, and for the shape of
         some things. A held-out photograph takes <b>{bits:.2f} ± {spread:.2f} bits per dimension</b> (mean and spread of
         {effort.likelihoods}).</p>
-        <p>It has never seen a grey photograph either. Brightness, the mean of the three channels, is put back at every
-        step as the known half of a digit was, and what is left to the model is colour: each colouring is its own, and
+        <p>It has never seen a grey photograph either. Brightness, the mean of the three channels, is known as half of a
+        digit was, and what is left to the model is colour: each colouring is its own, and
         the spread is bright where the grey photograph does not say which colour it had.</p>""",
         f"""\
 colour, photos = sf.load({json.dumps(stage.name)}), open_data("example:cifar10").tensor()[:4]
 x = sf.sample(colour, {effort.photographs}, steps={effort.colour_steps}, seed={stage.seed})
 grey = photos.float().mean(1, keepdim=True) / 255
-pc = sf.PredictorCorrector(sf.Ancestral(), sf.Langevin(snr=0.6))
-y = sf.colorize(colour, grey, n={n}, sampler=pc, steps={effort.inpainting_steps}, seed={stage.seed})""",
+y = sf.colorize(colour, grey, n={n}, budget={effort.budget}, seed={stage.seed})""",
         (
             Picture(
                 {"colour_samples.png": plate(drawn, math.isqrt(effort.photographs))},
