@@ -1,6 +1,7 @@
 import json
 import re
 from importlib.metadata import version
+from pathlib import Path
 
 from scorefield.checkpoint import load_model
 from scorefield.recipes import Recipe, load_recipe, preset_names
@@ -14,6 +15,15 @@ def test_info_counts_the_parameters_and_shows_the_recipe(cli, here):
     shown = cli("info", "grey").out
     assert f"{told['parameters']:,}" in shown
     assert "name vp" in shown
+
+
+def test_info_names_the_classes_of_the_classifier_beside_a_model(cli, bundled):
+    assert json.loads(cli("info", "mnist", "--json").out)["metadata"]["classifier"] == "10 classes"
+    classifier = Path("bundle/mnist/classifier/model.json")
+    content = json.loads(classifier.read_text())
+    content["recipe"]["names"] = list("abcdefghij")
+    classifier.write_text(json.dumps(content))
+    assert "a, b, c, d, e, f, g, h, i, j" in cli("info", "mnist").out
 
 
 def test_info_shows_texts_of_a_model_as_they_are(cli, here):

@@ -15,7 +15,7 @@ from scorefield.cli.options import PrecisionName, Split
 from scorefield.convert import is_public
 from scorefield.data import DataError, Source, atomic_write, check_writable, open_data
 from scorefield.recipes import Recipe
-from scorefield.recipes.build import recipe_of
+from scorefield.recipes.build import BESIDE, recipe_of
 from scorefield.recipes.data import open_images
 from scorefield.recipes.schema import Data
 from scorefield.score import Denoiser, ScoreModel
@@ -75,8 +75,13 @@ def describe_model(name: str) -> tuple[str, Recipe, dict[str, Any]]:
         model = sf.load(name, device="cpu")
         return name, model.recipe, dict(model.metadata)
     checkpoint = read_checkpoint(name)
-    plans = {"budgets": ", ".join(f"{budget} {plan.solver}" for budget, plan in sorted(checkpoint.plans.items()))}
-    return str(checkpoint.folder), checkpoint.recipe, {**checkpoint.metadata, **(plans if checkpoint.plans else {})}
+    noted = dict(checkpoint.metadata)
+    if checkpoint.plans:
+        noted["budgets"] = ", ".join(f"{budget} {plan.solver}" for budget, plan in sorted(checkpoint.plans.items()))
+    if (checkpoint.folder / BESIDE).is_dir():
+        classifier = load_classifier(checkpoint.folder / BESIDE)
+        noted["classifier"] = ", ".join(classifier.names) or f"{classifier.classes} classes"
+    return str(checkpoint.folder), checkpoint.recipe, noted
 
 
 def choose_device(name: str) -> torch.device:
