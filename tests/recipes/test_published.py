@@ -144,7 +144,7 @@ def test_raw_celeba_is_trained_on_as_it_is(tmp_path: Path) -> None:
     run = os.fspath(tmp_path / "run")
     command = ["train", "ve/celeba_ncsnpp", *changes, "--data", os.fspath(tmp_path / "celeba"), "--out", run]
     assert main([*command, "training.snapshot_every=1", "--device", "cpu"]) == 0
-    assert load_model(run).space.shape == (3, 64, 64)
-    snapshot = load_model(tmp_path / "run" / "snapshots" / "000000001")
+    model, snapshot = load_model(run), load_model(tmp_path / "run" / "snapshots" / "000000001")
+    assert model.space.shape == (3, 64, 64)
     for key, weight in snapshot.network.state_dict().items():
-        assert torch.equal(weight, load_model(run).network.state_dict()[key])
+        assert torch.equal(weight, model.network.state_dict()[key])
