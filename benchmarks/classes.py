@@ -19,9 +19,9 @@ import scorefield as sf
 from scorefield.data import grid, open_data, save_image
 from scorefield.training.accuracy import accuracy
 
-SCALES = {"mnist": (1.0, 2.0, 4.0), "cifar10": (1.0, 2.0, 4.0, 8.0)}
-EACH = {"mnist": 50, "cifar10": 20}
-EPOCHS = {"mnist": 6, "cifar10": 5}
+SCALES = {"mnist": (1.0, 2.0, 4.0), "cifar10": (1.0, 3.0)}
+EACH = {"mnist": 20, "cifar10": 10}
+EPOCHS = {"mnist": 6, "cifar10": 4}
 PER_ROW = 10
 
 
