@@ -101,6 +101,8 @@ def inpaint(
     `known` is True where a value is kept, and broadcasts to the images. Kept values come back as they are.
     """
     model.space.check(images)
+    if known.dtype != torch.bool:
+        raise ValueError(f"mask of {str(known.dtype).removeprefix('torch.')}, expected bool, True where kept")
     try:
         mask = known.expand(images.shape)
     except RuntimeError:
@@ -171,6 +173,9 @@ def _sampled(
 ) -> Tensor:
     """`n` samples for each measurement in model units, exact where it was measured without noise."""
     _known(method)
+    if not len(whole.y) or not bool(whole.y.isfinite().all()):
+        raise ValueError(f"{len(whole.y)} measurements, expected one or more, of finite numbers")
+    positive(iterations, "iterations")
     if method in ("ddrm", "smc") and sampler is not None:
         raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
     if method == "repaint" and whole.std > 0:
@@ -216,7 +221,13 @@ def _in_model_units(space: DataSpace, operator: Operator, y: Tensor, std: float)
     """The measurement as one of data in model units: x = shift + scale x_model."""
     shift, scale = (torch.tensor(v, dtype=torch.float64) for v in (space.shift, space.scale))
     zero = (shift.reshape(-1, *[1] * (len(space.shape) - 1)).expand(space.shape)[None]).to(y.real.dtype).to(y.device)
-    offset = operator.apply(zero)
+    try:
+        offset = operator.apply(zero)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(operator).__name__} fails on data of shape {space.shape} ({str(error).splitlines()[0]}): give an "
+            "operator of such data"
+        ) from None
     if offset.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"measurements of shape {tuple(y.shape)}, expected (batch, {', '.join(map(str, offset.shape[1:]))}) as "

@@ -133,6 +133,11 @@ def test_what_is_refused():
         (lambda: Average(1), "expected 2 or more"),
         (lambda: Average(5).apply(x), "blocks of 5 by 5 with images of 8 by 6: give a divisor of both"),
         (lambda: Blur.gaussian(0.0), "blur of 0.0 pixels"),
+        (lambda: Blur(torch.zeros(3, 3)), "finite and not all zero"),
+        (lambda: Blur(normal(3, 3)).apply(normal(2, 4)), r"data of shape \(4,\), expected images"),
+        (lambda: Average(2).apply(normal(2, 4)), r"data of shape \(4,\), expected images"),
+        (lambda: Grey(3).apply(normal(2, 4)), r"data of shape \(4,\), expected 3 channels first"),
+        (lambda: Matrix(torch.full((2, 4), math.nan), (4,)), "entries that are not finite"),
         (lambda: Matrix(normal(2, 5), (4,)), "expected one column for each"),
         (lambda: Measurement(Grey(), x, -1.0), "noise of -1.0, expected 0 or more"),
     ):

@@ -294,6 +294,16 @@ def test_systems_have_a_pace_of_their_own():
     assert torch.equal(solve(apply, torch.zeros_like(b), tol=1e-3, iterations=5), torch.zeros_like(b))
 
 
+def test_measurements_that_repeat_or_contradict_one_another():
+    """A singular operator: what it does not see is the model's, what it sees twice is the mean of both."""
+    model, rows = ExactModel(VP(), correlated(3)), torch.zeros(3, 3, dtype=torch.float64)
+    nothing = sf.posterior(model, Matrix(rows, (3,)), torch.zeros(1, 3).double(), n=300, steps=40)[0]
+    torch.testing.assert_close(nothing.mean(0), correlated(3).mean, rtol=0, atol=0.15)
+    rows[:2, 0] = 1
+    twice = sf.posterior(model, Matrix(rows, (3,)), torch.tensor([[0.0, 1.0, 5.0]]).double(), n=2, steps=5)[0]
+    torch.testing.assert_close(twice[:, 0], torch.full((2,), 0.5).double())
+
+
 def test_a_system_that_is_hardly_positive_does_not_run_away():
     """A quarter turn and a little more: conjugate gradients would step a thousand times the length of b."""
     turn = torch.tensor([[1e-3, 1.0], [-1.0, 1e-3]], dtype=torch.float64)
@@ -314,6 +324,11 @@ def test_what_is_refused(unchecked):
         (lambda: sf.posterior(model, operator, y, method="smc", sampler=DPMSolver()), "a sampler with method 'smc'"),
         (lambda: sf.posterior(model, operator, y, std=0.1, method="repaint"), "std=0.1 with method 'repaint'"),
         (lambda: sf.posterior(model, operator, y, std=-1.0), "noise of -1.0"),
+        (lambda: sf.posterior(model, operator, y / 0), "1 measurements, expected one or more, of finite numbers"),
+        (lambda: sf.posterior(model, operator, y[:0]), "0 measurements, expected one or more"),
+        (lambda: sf.posterior(model, operator, y, iterations=0), "0 iterations, expected 1 or more"),
+        (lambda: sf.posterior(model, Mask(torch.ones(4) > 0), y), r"Mask fails on data of shape \(3,\)"),
+        (lambda: sf.inpaint(model, y, torch.ones(3)), "mask of float32, expected bool, True where kept"),
         (lambda: sf.posterior(model, operator, y, budget=50, steps=9), "budget=50 with steps or a sampler"),
         (
             lambda: sf.posterior(model, Matrix(normal(2, 3), (3,)), y),

@@ -23,6 +23,13 @@ class Blur(Spectral):
 
     kernel: Float[Tensor, "height width"]
 
+    def __post_init__(self) -> None:
+        if self.kernel.ndim != 2 or not bool(self.kernel.isfinite().all()) or not bool(self.kernel.any()):
+            raise ValueError(
+                f"Blur with a kernel of shape {tuple(self.kernel.shape)}, expected a matrix of numbers that are finite "
+                "and not all zero"
+            )
+
     @classmethod
     def gaussian(cls, std: float, size: int | None = None) -> "Blur":
         """A Gaussian of standard deviation `std` pixels, cut off at 3 of them or at `size` pixels.
@@ -30,7 +37,7 @@ class Blur(Spectral):
         >>> float(Blur.gaussian(1.0).kernel.sum())
         1.0
         """
-        if not std > 0:
+        if not 0 < std < math.inf:
             raise ValueError(f"blur of {std} pixels, expected a positive number")
         half = math.ceil(3 * std) if size is None else size // 2
         line = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / std) ** 2)
@@ -111,5 +118,7 @@ class Fourier(Spectral):
 
 
 def _hartley(x: Tensor) -> Tensor:
+    if x.ndim < 3:
+        raise ValueError(f"data of shape {tuple(x.shape[1:])}, expected images: (…, height, width)")
     transform: Tensor = torch.fft.fft2(x, norm="ortho")
     return transform.real - transform.imag

@@ -149,6 +149,8 @@ class Grey(Spectral):
 
     def spectrum(self, x: Data) -> Tensor:
         """The channels in an orthonormal basis that begins with their mean."""
+        if x.ndim < 2 or x.shape[1] != self.channels:
+            raise ValueError(f"data of shape {tuple(x.shape[1:])}, expected {self.channels} channels first")
         return torch.einsum("ij,bj...->bi...", _basis_of_mean(self.channels, x), x)
 
     def data(self, c: Tensor) -> Data:
@@ -184,6 +186,8 @@ class Average(Spectral):
 
     def spectrum(self, x: Data) -> Tensor:
         """(batch, …, height/factor, width/factor, factor²): each block in a basis that begins with its mean."""
+        if x.ndim < 3:
+            raise ValueError(f"data of shape {tuple(x.shape[1:])}, expected images: (…, height, width)")
         *rest, height, width = x.shape
         k = self.factor
         if height % k or width % k:
@@ -221,11 +225,13 @@ class Matrix(Spectral):
     """
 
     def __init__(self, matrix: Float[Tensor, "measured dim"], shape: tuple[int, ...]) -> None:
-        if matrix.shape[1] != math.prod(shape):
+        if matrix.ndim != 2 or matrix.shape[1] != math.prod(shape):
             raise ValueError(
                 f"Matrix of {tuple(matrix.shape)} for data {shape} of {math.prod(shape)} numbers, expected one column "
                 "for each"
             )
+        if not bool(matrix.isfinite().all()):
+            raise ValueError("Matrix with entries that are not finite: mend them")
         self.matrix, self.shape = matrix, tuple(shape)
         self._left, values, self._right = torch.linalg.svd(matrix)
         self._values = torch.cat([values, values.new_zeros(matrix.shape[1] - len(values))])
