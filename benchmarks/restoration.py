@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 import scorefield as sf
-from scorefield.data import grid, hole, open_data, save_image
+from scorefield.data import grid, hole, open_data
 from scorefield.guidance import Operator
 from scorefield.score import Denoiser
 
@@ -314,10 +314,23 @@ def report(out: Path, data: str) -> None:
 
 
 def picture(out: Path, name: str, problem: Problem, x: Tensor, keys: list[str]) -> None:
-    """What was measured, two samples of each method, and the images, a column for each image."""
-    samples = [torch.load(SAMPLES / f"{name} {key}.pt").transpose(0, 1) for key in keys]
-    rows = torch.cat([problem.back(problem.measure(x, 0))[None].clamp(0, 1), *samples, x[None]])
-    save_image(out / f"{name}.png", grid(rows.flatten(0, 1), columns=len(x)))
+    """What was measured and the images, and below two samples of each by every method, side by side."""
+    import matplotlib.pyplot as plt
+
+    samples = [torch.load(SAMPLES / f"{name} {key}.pt").transpose(0, 1).flatten(0, 1) for key in keys]
+    known = problem.back(problem.measure(x, 0)).clamp(0, 1)
+    rows = torch.cat([torch.cat([known, x])[None], torch.stack(samples)])
+    whole = grid(rows.flatten(0, 1), columns=rows.shape[1])
+    height = whole.shape[0] / len(rows)
+    figure, axes = plt.subplots(figsize=(whole.shape[1] / 72 + 2.4, whole.shape[0] / 72), layout="constrained")
+    axes.imshow(whole, interpolation="nearest")
+    labels = ["measured | true", *(key.rpartition(" ")[0] for key in keys)]
+    axes.set_yticks([height * (row + 0.5) for row in range(len(labels))], labels)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.savefig(out / f"{name}.png", dpi=120)
+    plt.close(figure)
 
 
 def main() -> None:

@@ -1,0 +1,29 @@
+"""The default method is what the record of photographs says it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scorefield.conditional import _sampled
+
+RECORD = max((Path(__file__).parents[2] / "benchmarks" / "records").glob("*_restoration"))
+PROBLEMS = ("box", "random", "colour", "superres")
+DEFAULT = f"scorefield {_sampled.__kwdefaults__['method']}"
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_nothing_is_better_than_the_default_in_all(problem):
+    """For as many evaluations: in the energy score and in PSNR, of the images that both have seen."""
+    results = json.loads((RECORD / f"results_{problem}.json").read_text("utf-8"))
+    budgets = {key.rpartition(" ")[2] for key in results}
+    for budget in budgets:
+        ours = results[f"{DEFAULT} {budget}"]
+        for other in (results[key] for key in results if key.endswith(f" {budget}")):
+            images = min(len(ours["psnr"]), len(other["psnr"]))
+            nearer = mean(other["energy"]) < mean(ours["energy"])
+            assert not (nearer and mean(other["psnr"][:images]) > mean(ours["psnr"][:images]))
