@@ -65,7 +65,9 @@ def nearest(operator: Operator, y: Tensor, x: Float[Tensor, "1 *data"]) -> Float
     """The data nearest to x that fit measurements, to three digits."""
     start = x.expand(len(y), *x.shape[1:])
     measured = Measurement(operator, y)
-    return start + measured.explained(lambda v: v, start, torch.zeros(()), tol=1e-3, iterations=100)
+    return start + measured.explained(
+        lambda w: operator.apply(operator.adjoint(w)), start, torch.zeros(()), tol=1e-3, iterations=100
+    )
 
 
 def restore(

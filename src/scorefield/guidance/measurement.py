@@ -63,11 +63,11 @@ class Measurement:
         return self.spectral(self).project(x, self.y) if exact else x
 
     def explained(
-        self, covariance: Callable[[Data], Data], x: Data, variance: Tensor, *, tol: float, iterations: int
+        self, system: Callable[[Tensor], Tensor], x: Data, variance: Tensor, *, tol: float, iterations: int
     ) -> Data:
-        """A' (variance + A C A')^-1 (y - A x), iteratively; `variance` is () or (batch,)."""
+        """A' (variance + B)^-1 (y - A x), iteratively; `system` is w to B w, `variance` () or (batch,)."""
 
-        def system(w: Tensor) -> Tensor:
-            return expand(variance, w) * w + self.operator.apply(covariance(self.operator.adjoint(w)))
+        def whole(w: Tensor) -> Tensor:
+            return expand(variance, w) * w + system(w)
 
-        return self.operator.adjoint(solve(system, self.residual(x), tol=tol, iterations=iterations))
+        return self.operator.adjoint(solve(whole, self.residual(x), tol=tol, iterations=iterations))

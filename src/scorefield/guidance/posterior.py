@@ -13,8 +13,9 @@ The methods differ in what they take for C. With r = sigma/alpha:
 
 - ``Full``: C as it is (MMPS, Rozet et al. 2024). Exact for Gaussian data, and then for any SDE and sampler the law is
   the posterior; each iteration of its solution costs a backward evaluation.
-- ``RowSums``: the diagonal matrix of C's row sums (TMPD, Boys et al. 2023); two backward evaluations.
-- ``Isotropic``: r²d²/(r² + d²), exact for uncorrelated data of deviation d (PiGDM, Song et al. 2023, with d = 1); one.
+- ``RowSums``: for A C A' the diagonal matrix of its row sums (TMPD, Boys et al. 2023); two backward evaluations.
+- ``Isotropic``: r²d²/(r² + d²), exact for uncorrelated data of deviation d (PiGDM, Song et al. 2023, with d = 1), and
+  r² unless d is given; one.
 - ``Nothing``: 0 (DPS, Chung et al. 2022, before it is normalized), overconfident where r is large, and unstable where s
   is small.
 
@@ -22,6 +23,7 @@ The methods differ in what they take for C. With r = sigma/alpha:
 et al. 2023), which stands for C = k r² and J = alpha C/sigma².
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,54 +33,67 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from scorefield.guidance.measurement import Measurement
+from scorefield.guidance.operators import Operator
 from scorefield.samplers.base import denoiser
 from scorefield.score import Denoiser
 from scorefield.shapes import Data, Time, expand
 
 Transposed = Callable[[Data], Data]
 """v to J' v."""
+System = Callable[[Tensor], Tensor]
+"""w to A C A' w, of measurements."""
 
 
 class Covariance(ABC):
-    """What is taken for Cov[x_0 | x_t]."""
+    """What is taken for C = Cov[x_0 | x_t]; `ratio` is r and `slope` sigma²/alpha."""
 
     def check(self, measurement: Measurement) -> None:  # noqa: B027
         """Raise a ValueError where the measurement is not one for this covariance."""
 
     @abstractmethod
-    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:
-        """v to C v, where `ratio` is r and `slope` sigma²/alpha."""
+    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:
+        """w to A C A' w, of the shape of `y`."""
 
 
 @dataclass(frozen=True)
 class Full(Covariance):
     """(sigma²/alpha) J."""
 
-    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
         """By a backward evaluation each."""
-        return lambda v: expand(slope, v) * transposed(v)
+
+        def product(w: Tensor) -> Tensor:
+            v = transposed(operator.adjoint(w))
+            return operator.apply(expand(slope, v) * v)
+
+        return product
 
 
 @dataclass(frozen=True)
 class RowSums(Covariance):
-    """The diagonal matrix of the row sums of (sigma²/alpha) J."""
+    """For A C A' the diagonal matrix of the row sums of A (sigma²/alpha) J A'."""
 
-    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
         """By one backward evaluation; sums that are not positive count as 0."""
-        sums = (expand(slope, like) * transposed(torch.ones_like(like))).clamp(min=0)
-        return lambda v: sums * v
+        v = transposed(operator.adjoint(torch.ones_like(y)))
+        sums = operator.apply(expand(slope, v) * v).real.clamp(min=0)
+        return lambda w: sums * w
 
 
 @dataclass(frozen=True)
 class Isotropic(Covariance):
-    """r²d²/(r² + d²), for data of standard deviation d in model units."""
+    """r²d²/(r² + d²), for data of standard deviation d in model units, and r² unless d is given.
 
-    data_std: float = 0.5
+    Where data are correlated, Cov[x_0 | x_t] is larger than for a finite d in some directions, and the guidance
+    overshoots there; r² is never too small.
+    """
 
-    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+    data_std: float = math.inf
+
+    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
         """A number for each sample."""
-        variance = expand(ratio**2 / (1 + (ratio / self.data_std) ** 2), like)
-        return lambda v: variance * v
+        variance = expand(ratio**2 / (1 + (ratio / self.data_std) ** 2), y)
+        return lambda w: variance * operator.apply(operator.adjoint(w))
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class Nothing(Covariance):
         if not measurement.std > 0:
             raise ValueError("no covariance (DPS) with a measurement without noise: give std, or another method")
 
-    def product(self, ratio: Time, slope: Time, transposed: Transposed, like: Data) -> Callable[[Data], Data]:  # noqa: ARG002
+    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
         """Zeros."""
         return torch.zeros_like
 
@@ -157,9 +172,10 @@ class Posterior(_Conditioned):
 
         D, eps = denoised.detach(), noise.detach()
         with torch.inference_mode(False), torch.no_grad():
-            product = self.covariance.product(sigma / alpha, slope, transposed, D)
+            operator = self.measurement.operator
+            system = self.covariance.system(operator, sigma / alpha, slope, transposed, operator.apply(D))
             variance = torch.full_like(slope, self.measurement.std**2)
-            pull = self.measurement.explained(product, D, variance, tol=self.tol, iterations=self.iterations)
+            pull = self.measurement.explained(system, D, variance, tol=self.tol, iterations=self.iterations)
             g = expand(informative, D) * transposed(pull)
         return D + expand(slope, D) * g, eps - expand(sigma, eps) * g
 
@@ -196,5 +212,8 @@ class Proximal(_Conditioned):
         denoised, noise = self.model.predict(x, t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         variance = self.strength * (self.measurement.std * alpha / sigma) ** 2
-        change = self.measurement.explained(lambda v: v, denoised, variance, tol=self.tol, iterations=self.iterations)
+        operator = self.measurement.operator
+        change = self.measurement.explained(
+            lambda w: operator.apply(operator.adjoint(w)), denoised, variance, tol=self.tol, iterations=self.iterations
+        )
         return denoised + change, noise - expand(alpha / sigma, noise) * change
