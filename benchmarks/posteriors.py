@@ -34,7 +34,7 @@ means to 0.05 and deviations to 5%). RePaint takes 10 turns.
 OPERATED = """## Every operator
 
 Images of 2 × 4 × 4 correlated numbers, VP, noise of 0.2; cells as above, in the 32 principal directions of the
-posterior. Systems are solved to the end here, in up to 50 iterations.
+posterior. Systems are solved to the end here, in up to 50 iterations. (RePaint is for measurements without noise.)
 
 """
 MIXTURE = """
@@ -165,6 +165,8 @@ def missing(method, std=0.2, name="Matrix"):
 
 def cell(numbers):
     off, least, greatest = numbers
+    if off > 1000:
+        return "diverges"
     return f"{off:.2f}; {least:.2f}–{greatest:.2f}"
 
 
