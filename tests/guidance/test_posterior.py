@@ -288,6 +288,8 @@ def test_systems_have_a_pace_of_their_own():
     rough = solve(apply, b, tol=0.1, iterations=50)
     relative = (apply(rough) - b).norm(dim=1) / b.norm(dim=1)
     assert bool((relative <= 0.1).all())
+    first = solve(apply, b, tol=1e-10, iterations=1)[2]  # of a good system that of conjugate gradients
+    torch.testing.assert_close(first, b[2] * (b[2] @ b[2]) / (b[2] @ apply(b)[2]))
     skewed = matrices + 0.3 * (root - root.mT)
     w = solve(lambda w: torch.einsum("bij,bj->bi", skewed, w), b, tol=1e-10, iterations=50)
     torch.testing.assert_close(w, torch.linalg.solve(skewed, b))
