@@ -18,12 +18,13 @@ def mean(values):
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_nothing_is_better_than_the_default_in_all(problem):
-    """For as many evaluations: in the energy score and in PSNR, of the images that both have seen."""
+    """For as many evaluations, the most that were spent: in the energy score and in PSNR, of images that both saw."""
     results = json.loads((RECORD / f"results_{problem}.json").read_text("utf-8"))
-    budgets = {key.rpartition(" ")[2] for key in results}
-    for budget in budgets:
-        ours = results[f"{DEFAULT} {budget}"]
-        for other in (results[key] for key in results if key.endswith(f" {budget}")):
-            images = min(len(ours["psnr"]), len(other["psnr"]))
-            nearer = mean(other["energy"]) < mean(ours["energy"])
-            assert not (nearer and mean(other["psnr"][:images]) > mean(ours["psnr"][:images]))
+    budget = max(int(key.rpartition(" ")[2]) for key in results)
+    ours = results[f"{DEFAULT} {budget}"]
+    others = [results[key] for key in results if key.endswith(f" {budget}")]
+    assert len(others) > 2
+    for other in others:
+        images = min(len(ours["psnr"]), len(other["psnr"]))
+        nearer = mean(other["energy"]) < mean(ours["energy"])
+        assert not (nearer and mean(other["psnr"][:images]) > mean(ours["psnr"][:images]))
