@@ -86,6 +86,6 @@ def test_examples_run(cli, here):
         if "ode" in words:
             less = ["--tol", "0.5"]
         if "--budget" in words:
-            less = ["--budget", "6" if words[0] == "solve" else "11"]
+            less = ["--budget", "10" if words[0] == "solve" else "11"]
         outcome = cli(*words, *less)
         assert (outcome.status, example) == (0, example), outcome.err

@@ -44,12 +44,12 @@ def test_the_page(method, std):
 @pytest.mark.parametrize(
     ("method", "name"),
     [
-        ("mmps", "Blur"),
+        ("mmps", "Average"),
         ("tmpd", "Mask"),
         ("pigdm", "Grey"),
         ("dps", "Linear"),
         ("diffpir", "Fourier"),
-        ("ddrm", "Average"),
+        ("ddrm", "Blur"),
         ("replacement", "Matrix"),
     ],
 )
