@@ -329,7 +329,7 @@ def picture(out: Path, name: str, problem: Problem, x: Tensor, keys: list[str]) 
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.savefig(out / f"{name}.png", dpi=120)
+    figure.savefig(out / f"{name}.png", dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
