@@ -306,6 +306,16 @@ def test_measurements_that_repeat_or_contradict_one_another():
     torch.testing.assert_close(twice[:, 0], torch.full((2,), 0.5).double())
 
 
+def test_a_system_does_not_depend_on_its_batch_mates():
+    """One that is nearly solved after one iteration, beside one that needs many."""
+    scales = torch.stack([1 + 1e-3 * normal(6, seed=2), torch.logspace(0, 3, 6, dtype=torch.float64)])
+    b = normal(2, 6)
+    together = solve(lambda w: scales * w, b, tol=1e-2, iterations=5)
+    for i in range(2):
+        alone = solve(lambda w, i=i: scales[i] * w, b[i : i + 1], tol=1e-2, iterations=5)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-10, atol=1e-12)
+
+
 def test_a_system_that_is_hardly_positive_does_not_run_away():
     """A quarter turn and a little more: conjugate gradients would step a thousand times the length of b."""
     turn = torch.tensor([[1e-3, 1.0], [-1.0, 1e-3]], dtype=torch.float64)

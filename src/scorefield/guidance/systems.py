@@ -44,7 +44,8 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
         residual = residual - torch.einsum("bkd,bd,bke->be", image, residual, image)
     least = torch.einsum("bkd,bd->bk", images, target)
     projected = torch.einsum("bkd,bd->bk", directions, target)
-    best, _ = torch.linalg.solve_ex(torch.einsum("bkd,bjd->bkj", directions, images), projected[..., None])
+    done = torch.diag_embed((images == 0).all(2).to(images))  # what was solved before its batch mates has rows of zeros
+    best, _ = torch.linalg.solve_ex(torch.einsum("bkd,bjd->bkj", directions, images) + done, projected[..., None])
     beyond = (best[..., 0] - least).square().sum(1)  # what is left of b beyond the least, squared
     share = (least.square().sum(1) / beyond).sqrt().clamp(max=1).nan_to_num(0.0)
     chosen = least + share[:, None] * (best[..., 0] - least).nan_to_num(0.0, 0.0, 0.0)
