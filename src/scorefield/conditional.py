@@ -46,7 +46,7 @@ class Sampling(TypedDict, total=False):
     docs/posteriors.md. "mmps" (unless given; each step solves a system in so many `iterations`, 3), "tmpd", "pigdm",
     "dps" and "diffpir" change the model and go with any `sampler`; "replacement" and "repaint" (in `turns`, 10) change
     a sampler; "ddrm" and "smc" (with so many `particles`, 16, for each sample) are samplers. The last four need an
-    operator that knows its singular values. Unless given, the sampler is DDIM for the first four, and else ancestral.
+    operator that knows its singular values. Unless given, the sampler is DDIM for "mmps" and else ancestral.
 
     A `budget` of evaluations for each sample, forward and backward ones counted alike, says how many steps there are:
     150 unless given. Or give `steps`; other samplers than the method's own need them. `grid`, `n` samples of each,
@@ -189,12 +189,12 @@ def _sampled(
     times = time_grid(model, steps, grid)
 
     def conditioned(rows: Tensor) -> tuple[ScoreModel, Sampler | Adaptive]:
-        measurement, walk, flow = whole.select(rows), sampler or Ancestral(), sampler or DDIM()
+        measurement, walk = whole.select(rows), sampler or Ancestral()
         ways: dict[Method, Callable[[], tuple[ScoreModel, Sampler | Adaptive]]] = {
-            "mmps": lambda: (Posterior(model, measurement, Full(), iterations=iterations), flow),
-            "tmpd": lambda: (Posterior(model, measurement, RowSums()), flow),
-            "pigdm": lambda: (Posterior(model, measurement, Isotropic()), flow),
-            "dps": lambda: (Posterior(model, measurement, Nothing()), flow),
+            "mmps": lambda: (Posterior(model, measurement, Full(), iterations=iterations), sampler or DDIM()),
+            "tmpd": lambda: (Posterior(model, measurement, RowSums()), walk),
+            "pigdm": lambda: (Posterior(model, measurement, Isotropic()), walk),
+            "dps": lambda: (Posterior(model, measurement, Nothing()), walk),
             "diffpir": lambda: (Proximal(model, measurement), walk),
             "ddrm": lambda: (model, DDRM(measurement)),
             "smc": lambda: (model, TwistedSMC(measurement, times, particles)),

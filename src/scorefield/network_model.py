@@ -1,6 +1,5 @@
 """A network as a score model: how time and data reach it, and how its output becomes each view."""
 
-import copy
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -194,10 +193,7 @@ class NetworkModel(Denoiser):
 
     def labelled(self, label: Tensor | int) -> "NetworkModel":
         """This model with labels as its network takes them: the number of classes means none."""
-        bound = copy.copy(self)
-        bound._modules = dict(self._modules)
-        bound.label = label
-        return bound
+        return self._with(label=label)
 
     def select(self, rows: Int64[Tensor, "rows"]) -> "NetworkModel":
         """This model with the labels of those rows, where each sample of a batch has its own."""

@@ -14,11 +14,12 @@ k = alpha sigma' - alpha' sigma
 Each view comes from its own coefficients of x and F, never from another view: no nearly equal numbers are subtracted.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -29,6 +30,8 @@ from scorefield.plan import Plan
 from scorefield.sde import SDE, LinearSDE
 from scorefield.shapes import Data, Time, expand
 from scorefield.space import DataSpace
+
+Model = TypeVar("Model", bound="ScoreModel")
 
 
 class ScoreModel(nn.Module, ABC):
@@ -74,6 +77,14 @@ class ScoreModel(nn.Module, ABC):
     def select(self, rows: Int64[Tensor, "rows"]) -> "ScoreModel":  # noqa: ARG002
         """This model for some samples of its batch: of conditions that belong to each sample, those rows."""
         return self
+
+    def _with(self: Model, **parts: object) -> Model:
+        """This model with other parts, which counts as this one where evaluations are counted."""
+        bound = copy.copy(self)
+        bound._modules = dict(self._modules)
+        for name, part in parts.items():
+            setattr(bound, name, part)
+        return bound
 
     def _nonlinear(self, view: str) -> TypeError:
         return TypeError(

@@ -14,7 +14,6 @@ Guidance may be confined to an interval of the noise-to-signal ratio sigma/alpha
 at little noise it has no effect (Kynkäänniemi et al. 2024). Outside, the model is as it was.
 """
 
-import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -111,14 +110,6 @@ class Guided(Denoiser):
         """This model for some samples of its batch."""
         selected = self.model.select(rows)
         return self if selected is self.model else self._with(model=selected)
-
-    def _with(self, **parts: object) -> "Guided":
-        """This model with other parts, which counts as this one where evaluations are counted."""
-        bound = copy.copy(self)
-        bound._modules = dict(self._modules)
-        for name, part in parts.items():
-            setattr(bound, name, part)
-        return bound
 
     def _gain(self, t: Time, data: Time, noise: Time) -> Time:
         """sigma (data sigma - noise alpha)/alpha, 0 where alpha = 0."""

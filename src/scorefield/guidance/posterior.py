@@ -118,6 +118,10 @@ class _Conditioned(Denoiser):
         self.model, self.measurement = model, measurement
         self.plans = model.plans
 
+    def select(self, rows: Int64[Tensor, "rows"]) -> "_Conditioned":
+        """For some samples of the batch."""
+        return self._with(model=denoiser(self.model.select(rows), self), measurement=self.measurement.select(rows))
+
     def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
         """(denoised, noise) given y."""
         denoised, noise = self(x, t)
@@ -143,16 +147,6 @@ class Posterior(_Conditioned):
         super().__init__(model, measurement)
         covariance.check(measurement)
         self.covariance, self.tol, self.iterations = covariance, tol, iterations
-
-    def select(self, rows: Int64[Tensor, "rows"]) -> "Posterior":
-        """For some samples of the batch."""
-        return Posterior(
-            denoiser(self.model.select(rows), self),
-            self.measurement.select(rows),
-            self.covariance,
-            tol=self.tol,
-            iterations=self.iterations,
-        )
 
     def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
         """(denoised, noise) given y: one evaluation, and backward ones."""
@@ -197,18 +191,8 @@ class Proximal(_Conditioned):
             raise ValueError(f"DiffPIR of strength {strength}, expected a positive number")
         self.strength, self.tol, self.iterations = strength, tol, iterations
 
-    def select(self, rows: Int64[Tensor, "rows"]) -> "Proximal":
-        """For some samples of the batch."""
-        return Proximal(
-            denoiser(self.model.select(rows), self),
-            self.measurement.select(rows),
-            self.strength,
-            tol=self.tol,
-            iterations=self.iterations,
-        )
-
     def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
-        """(denoised, noise) given y: one evaluation, and backward ones."""
+        """(denoised, noise) given y: one evaluation."""
         denoised, noise = self.model.predict(x, t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         variance = self.strength * (self.measurement.std * alpha / sigma) ** 2

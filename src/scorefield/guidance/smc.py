@@ -5,7 +5,7 @@ p~(y | x_t), an approximation of the likelihood; what the twist gets wrong is pu
 
     w = p(x_s | x_t) p~(y | x_s)/(q(x_s | x_t) p~(y | x_t)),    q = N(mean + (v/a) grad log p~(y | x_t), variance)   (1)
 
-and resampling. The twist is PiGDM's, N(y; A D, s² + r²d²/(r² + d²) A A'), and tends to p(y | x_0).
+and resampling. The twist is PiGDM's, N(y; A D, s² + r² A A') with r = sigma/alpha, and tends to p(y | x_0).
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,12 @@ from scorefield.times import Grid
 class TwistedSMC(Adaptive):
     """One draw of the posterior for each sample, from `particles` of its own that walk `times`.
 
-    `data_std` is d of the twist, in model units. Particles are resampled where their effective number falls below half.
+    Particles are resampled where their effective number falls below half.
     """
 
     measurement: Measurement
     times: Grid
     particles: int = 16
-    data_std: float = 0.5
 
     def __post_init__(self) -> None:
         self.measurement.spectral(self)
@@ -91,14 +90,14 @@ class TwistedSMC(Adaptive):
         batch, count = y.shape[:2]
         operator, sde = measurement.spectral(self), model.sde
         ratio = sde.sigma(t) / sde.alpha(t)
-        spread = 1 / (1 / ratio**2 + 1 / self.data_std**2)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = y.detach().flatten(0, 1).clone().requires_grad_()
             denoised, eps = model.predict(leaf, t.clone())
             c = operator.spectrum(denoised)
             d = operator.values(c)
-            gap = torch.where(operator.seen(c), operator.coefficients(measurement.y) - d * c, 0)
-            twist = -0.5 * (gap**2 / (measurement.std**2 + spread * d**2).clamp(min=1e-12)).flatten(1).sum(1)
+            gap = operator.coefficients(measurement.y) - d * c
+            variance = (measurement.std**2 + (ratio * d) ** 2).clamp(min=1e-12)
+            twist = -0.5 * torch.where(operator.seen(c), gap**2 / variance, 0).flatten(1).sum(1)
             gradient = torch.autograd.grad(twist.sum(), leaf)[0] if bool(sde.informative(t)) else torch.zeros_like(leaf)
         parts = [part.detach().reshape(y.shape) for part in (denoised, eps, gradient)]
         return parts[0], parts[1], parts[2], twist.detach().reshape(batch, count)
