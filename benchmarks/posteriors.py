@@ -66,12 +66,13 @@ def normal(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+_KNOWN = normal(4, 4, seed=0) > 0
 OPERATORS = {
     "Mask": sf.Mask(normal(*SHAPE, seed=0) > 0),
     "Grey": sf.Grey(2),
     "Average": sf.Average(2),
     "Blur": sf.Blur(normal(3, 3, seed=0).abs()),
-    "Fourier": sf.Fourier(normal(4, 4, seed=0) > 0),
+    "Fourier": sf.Fourier(_KNOWN | _KNOWN.flip(0, 1).roll((1, 1), (0, 1))),
     "Matrix": sf.Matrix(normal(5, 32, seed=0), SHAPE),
     "Linear": sf.Linear(lambda x: x.cumsum(-1)[..., :2], SHAPE),
 }
@@ -107,11 +108,11 @@ def conditioned(method, model, measurement, times):
     """(model, sampler) of a method."""
     walk = sf.Ancestral()
     return {
-        "mmps": lambda: (sf.Posterior(model, measurement, sf.Full(), tol=1e-10, iterations=50), walk),
-        "tmpd": lambda: (sf.Posterior(model, measurement, sf.RowSums(), tol=1e-10, iterations=50), walk),
-        "pigdm": lambda: (sf.Posterior(model, measurement, sf.Isotropic(), tol=1e-10, iterations=50), walk),
+        "mmps": lambda: (sf.Posterior(model, measurement, sf.Full(iterations=50, tol=1e-10)), walk),
+        "tmpd": lambda: (sf.Posterior(model, measurement, sf.RowSums()), walk),
+        "pigdm": lambda: (sf.Posterior(model, measurement, sf.Isotropic()), walk),
         "dps": lambda: (sf.Posterior(model, measurement, sf.Nothing()), walk),
-        "diffpir": lambda: (sf.Proximal(model, measurement, tol=1e-10), walk),
+        "diffpir": lambda: (sf.Proximal(model, measurement), walk),
         "ddrm": lambda: (model, sf.DDRM(measurement)),
         "replacement": lambda: (model, sf.Replacement(walk, measurement)),
         "repaint": lambda: (model, sf.Resampled(sf.Replacement(walk, measurement), 10)),

@@ -157,7 +157,9 @@ def sample(
     indices = range(first, first + positive(n, "samples"))
     chosen, times = choose(model, budget=budget, sampler=sampler, steps=steps, grid=grid)
     parts = [
-        generate(model, chosen, times, Noise(seed, batch, device_of(model)), callback)
+        generate(
+            model.select(torch.tensor(batch) - first), chosen, times, Noise(seed, batch, device_of(model)), callback
+        )
         for batch in batches(indices, batch_size)
     ]
     return model.space.to_data(torch.cat(parts))
@@ -220,7 +222,7 @@ def log_likelihood(
             )
             y = place(model, space.to_model(space.dequantize(part, noise.uniform(space.shape)) if quantized else part))
             signs = None if exact else noise.rademacher((probes, *space.shape), y.dtype)
-            results.append(flow.log_likelihood(model, y, signs, prior=prior, tol=tol))
+            results.append(flow.log_likelihood(model.select(torch.tensor(batch)), y, signs, prior=prior, tol=tol))
             if callback is not None:
                 callback(batch.stop)
     parts = {name: torch.cat([r.parts[name] for r in results]) for name in results[0].parts}
@@ -243,11 +245,12 @@ def encode(
 ) -> Float[Tensor, "n *data"]:
     """Latent codes of data along the probability flow: standard normal where the data are samples of the model."""
     prior = model.sde.prior
-    parts = [
-        prior.standardize(flow.encode(model, place(model, model.space.to_model(part)), tol=tol))
-        for part in torch.split(x, positive(batch_size, "batch size"))
-    ]
-    return torch.cat(parts)
+
+    def encoded(batch: range) -> Tensor:
+        y = place(model, model.space.to_model(x[batch.start : batch.stop]))
+        return prior.standardize(flow.encode(model.select(torch.tensor(batch)), y, tol=tol))
+
+    return torch.cat([encoded(batch) for batch in batches(range(len(x)), batch_size)])
 
 
 def decode(
@@ -255,12 +258,12 @@ def decode(
 ) -> Float[Tensor, "n *data"]:
     """The data of latent codes: the inverse of `encode`."""
     model.space.check(z)
-    prior = model.sde.prior
-    parts = [
-        flow.decode(model, place(model, prior.sample(part)), tol=tol)
-        for part in torch.split(z, positive(batch_size, "batch size"))
-    ]
-    return model.space.to_data(torch.cat(parts))
+
+    def decoded(batch: range) -> Tensor:
+        y = place(model, model.sde.prior.sample(z[batch.start : batch.stop]))
+        return flow.decode(model.select(torch.tensor(batch)), y, tol=tol)
+
+    return model.space.to_data(torch.cat([decoded(batch) for batch in batches(range(len(z)), batch_size)]))
 
 
 def generate(
@@ -354,8 +357,11 @@ def _weight(model: ScoreModel) -> Tensor:
 
 
 def place(model: ScoreModel, y: Tensor) -> Tensor:
-    """`y` in the device and dtype of the model's weights; as it is where there are none."""
-    return next((y.to(p) for p in model.parameters()), y)
+    """`y` in the device and dtype of the model's weights, complex numbers in theirs; as it is where there are none."""
+    weight = next(model.parameters(), None)
+    if weight is None:
+        return y
+    return y.to(weight.device, weight.dtype.to_complex() if y.is_complex() else weight.dtype)
 
 
 def batches(indices: range, batch_size: int) -> Iterator[range]:

@@ -18,6 +18,7 @@ from scorefield.guidance import (
     Isotropic,
     Linear,
     Mask,
+    Matrix,
     Measurement,
     Nothing,
     Operator,
@@ -26,15 +27,19 @@ from scorefield.guidance import (
     Replacement,
     Resampled,
     RowSums,
+    Spectral,
     TwistedSMC,
 )
 from scorefield.noise import Noise
 from scorefield.samplers import DDIM, Adaptive, Ancestral, Sampler
+from scorefield.samplers.base import denoiser
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.space import DataSpace
 from scorefield.times import GridName
 
 Method = Literal["mmps", "tmpd", "pigdm", "dps", "diffpir", "ddrm", "smc", "replacement", "repaint"]
+_CONDITION = 1e-3
+"""Singular values that are a smaller share of the largest are not to be divided by."""
 BUDGET = 150
 """Evaluations for each sample where nothing is said, those of derivatives included."""
 
@@ -176,6 +181,8 @@ def _sampled(
     if not len(whole.y) or not bool(whole.y.isfinite().all()):
         raise ValueError(f"{len(whole.y)} measurements, expected one or more, of finite numbers")
     positive(iterations, "iterations")
+    positive(particles, "particles")
+    positive(turns, "turns")
     if method in ("ddrm", "smc") and sampler is not None:
         raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
     if method == "repaint" and whole.std > 0:
@@ -188,26 +195,31 @@ def _sampled(
         steps = steps_for(budget, method, iterations=iterations, particles=particles, turns=turns)
     times = time_grid(model, steps, grid)
 
-    def conditioned(rows: Tensor) -> tuple[ScoreModel, Sampler | Adaptive]:
+    def conditioned(rows: Tensor, model: Denoiser) -> tuple[ScoreModel, Sampler | Adaptive]:
         measurement, walk = whole.select(rows), sampler or Ancestral()
         ways: dict[Method, Callable[[], tuple[ScoreModel, Sampler | Adaptive]]] = {
-            "mmps": lambda: (Posterior(model, measurement, Full(), iterations=iterations), sampler or DDIM()),
+            "mmps": lambda: (Posterior(model, measurement, Full(iterations)), sampler or DDIM()),
             "tmpd": lambda: (Posterior(model, measurement, RowSums()), walk),
             "pigdm": lambda: (Posterior(model, measurement, Isotropic()), walk),
             "dps": lambda: (Posterior(model, measurement, Nothing()), walk),
             "diffpir": lambda: (Proximal(model, measurement), walk),
             "ddrm": lambda: (model, DDRM(measurement)),
-            "smc": lambda: (model, TwistedSMC(measurement, times, particles)),
+            "smc": lambda: (model, TwistedSMC(measurement, times, particles, callback)),
             "replacement": lambda: (model, Replacement(walk, measurement)),
             "repaint": lambda: (model, Resampled(Replacement(walk, measurement), turns)),
         }
         return ways[method]()
 
     parts, count = [], len(whole.y)
+    _check_exact(whole, model.space)
     for batch in batches(range(count * positive(n, "samples of each")), batch_size):
         rows = torch.tensor(batch) // n
         noise = Noise(seed, batch, device_of(model))
-        parts.append(whole.select(rows).enforced(generate(*conditioned(rows), times, noise, callback)))
+        parts.append(
+            whole.select(rows).enforced(
+                generate(*conditioned(rows, denoiser(model.select(rows), whole)), times, noise, callback)
+            )
+        )
     return model.space.to_data(torch.cat(parts)).reshape(count, n, *model.space.shape)
 
 
@@ -215,6 +227,22 @@ def _known(method: Method) -> Method:
     if method not in get_args(Method):
         raise ValueError(f"method {method!r}, expected one of {', '.join(get_args(Method))}")
     return method
+
+
+def _check_exact(measurement: Measurement, space: DataSpace) -> None:
+    """Raise a ValueError where numbers without noise would be divided by what is nearly nothing."""
+    operator = measurement.operator
+    if measurement.std > 0 or not isinstance(operator, Spectral):
+        return
+    c = operator.spectrum(torch.zeros(1, *space.shape, dtype=measurement.y.real.dtype, device=measurement.y.device))
+    values = operator.values(c).abs()
+    most = float(values.max())
+    least = float(torch.where(operator.seen(c), values, most).min())
+    if least < _CONDITION * most:
+        raise ValueError(
+            f"a measurement without noise by a {type(operator).__name__} whose singular values fall to "
+            f"{least / most:.1g} of the largest: rounding would be all that is left; give std, if only a small one"
+        )
 
 
 def _in_model_units(space: DataSpace, operator: Operator, y: Tensor, std: float) -> tuple[Operator, Tensor, float]:
@@ -236,4 +264,9 @@ def _in_model_units(space: DataSpace, operator: Operator, y: Tensor, std: float)
     if len(set(space.scale)) == 1:
         return operator, (y - offset) / space.scale[0], std / space.scale[0]
     units = scale.reshape(-1, *[1] * (len(space.shape) - 1)).to(zero)
+    if isinstance(operator, Matrix):
+        columns = units.expand(space.shape).flatten().to(operator.matrix)
+        return Matrix(operator.matrix * columns, space.shape), y - offset, std
+    if isinstance(operator, Mask) and std == 0:
+        return operator, (y - offset) / units, std
     return operator @ Linear(lambda x: units * x, space.shape), y - offset, std

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scorefield.nn.inference import lay_out
 from scorefield.nn.layers import check_choice
-from scorefield.score import Denoiser, Parameterization
+from scorefield.score import Denoiser, Parameterization, labels_of
 from scorefield.sde import LinearSDE
 from scorefield.shapes import Data, Time, expand
 from scorefield.space import DataSpace
@@ -197,9 +197,8 @@ class NetworkModel(Denoiser):
 
     def select(self, rows: Int64[Tensor, "rows"]) -> "NetworkModel":
         """This model with the labels of those rows, where each sample of a batch has its own."""
-        if not isinstance(self.label, Tensor) or self.label.ndim == 0:
-            return self
-        return self.labelled(self.label[rows.to(self.label.device)])
+        label = None if self.label is None else labels_of(self.label, rows)
+        return self if label is None or label is self.label else self.labelled(label)
 
     def _view(self, coefficients: tuple[Time, Time], x: Data, output: Data) -> Data:
         skip, out = coefficients

@@ -34,6 +34,21 @@ from scorefield.space import DataSpace
 Model = TypeVar("Model", bound="ScoreModel")
 
 
+def labels_of(label: Tensor | int, rows: Int64[Tensor, "rows"]) -> Tensor | int:
+    """The labels of some samples, of one label for all or of (n,), one for each. Raises ValueError where they end.
+
+    >>> labels_of(3, torch.tensor([0, 2])), labels_of(torch.tensor([5, 6, 7]), torch.tensor([0, 2]))
+    (3, tensor([5, 7]))
+    """
+    if not isinstance(label, Tensor) or label.ndim == 0:
+        return label
+    if len(rows) and int(rows.max()) >= len(label):
+        raise ValueError(
+            f"{len(label)} labels, and a sample of number {int(rows.max())}: bind one label, or one for each sample"
+        )
+    return label[rows.to(label.device)]
+
+
 class ScoreModel(nn.Module, ABC):
     """The score of the perturbed data distribution of an SDE: all that sampling and likelihood need.
 

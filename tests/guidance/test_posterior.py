@@ -84,7 +84,7 @@ def test_full_covariance_is_exact_for_gaussian_data(operator, sde):
     law, std = images(), 0.3
     y = operator.apply(normal(1, *SHAPE, seed=9))
     model = ExactModel(sde, law)
-    found = Posterior(model, Measurement(operator, y, std), Full(), tol=1e-12, iterations=100)
+    found = Posterior(model, Measurement(operator, y, std), Full(100, 1e-12))
     exact = ExactModel(sde, conditioned(law, operator, y, std))
     for t in (0.1, 0.5, 0.9):
         t = double(t * sde.T)
@@ -97,7 +97,7 @@ def test_samples_follow_the_posterior(sde):
     law, operator, std = correlated(3), Matrix(torch.tensor([[1.0, 0.5, -0.3]], dtype=torch.float64), (3,)), 0.2
     y = torch.tensor([[0.4]], dtype=torch.float64)
     exact = ExactModel(sde, conditioned(law, operator, y, std))
-    found = Posterior(ExactModel(sde, law), Measurement(operator, y, std), Full(), tol=1e-12, iterations=10)
+    found = Posterior(ExactModel(sde, law), Measurement(operator, y, std), Full(10, 1e-12))
     times = ratios(sde, 10, 0.05, 40)
     mean, covariance = propagate(UniPC(3), found, times, exact.marginal(times[0]))
     end = exact.marginal(times[-1])
@@ -112,12 +112,12 @@ def test_the_approximations_are_exact_where_they_say_so():
     operator = Matrix(normal(2, 3, seed=5), (3,))
     for sde in FIVE:
         measured = Measurement(operator, operator.apply(y), 0.2)
-        found = Posterior(ExactModel(sde, even), measured, Isotropic(0.7), tol=1e-12)
+        found = Posterior(ExactModel(sde, even), measured, Isotropic(0.7))
         compare(found, ExactModel(sde, conditioned(even, operator, measured.y, 0.2)), x, t)
     uneven = GaussianMixture.gaussian(normal(3, seed=3), torch.diag(torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)))
     mask = Mask(torch.tensor([True, False, True]))
     for sde in FIVE:
-        found = Posterior(ExactModel(sde, uneven), Measurement(mask, y, 0.2), RowSums(), tol=1e-12)
+        found = Posterior(ExactModel(sde, uneven), Measurement(mask, y, 0.2), RowSums())
         compare(found, ExactModel(sde, conditioned(uneven, mask, mask.apply(y), 0.2)), x, t)
 
 
@@ -128,8 +128,8 @@ def test_without_noise_the_denoised_data_agree_with_the_measurement():
         for sde in FIVE:
             model, t = ExactModel(sde, law), double(0.3 * sde.T)
             for found in (
-                Posterior(model, Measurement(operator, y), Full(), tol=1e-12, iterations=100),
-                Proximal(model, Measurement(operator, y), tol=1e-12),
+                Posterior(model, Measurement(operator, y), Full(100, 1e-12)),
+                Proximal(model, Measurement(operator, y)),
             ):
                 denoised, noise = found.predict(normal(2, *SHAPE, seed=1), t)
                 torch.testing.assert_close(operator.apply(denoised), y.expand_as(operator.apply(denoised)))
@@ -140,7 +140,7 @@ def test_without_noise_the_denoised_data_agree_with_the_measurement():
 def test_proximal_is_the_minimum_that_it_says():
     law, operator, std, strength = images(), Average(2), 0.3, 0.5
     model, t, y = ExactModel(VP(), law), double(0.4), operator.apply(normal(1, *SHAPE, seed=9))
-    found = Proximal(model, Measurement(operator, y, std), strength, tol=1e-12)
+    found = Proximal(model, Measurement(operator, y, std), strength)
     x = normal(1, *SHAPE, seed=1)
     denoised, ratio = model.denoise(x, t), VP().sigma(t) / VP().alpha(t)
     moved = found.denoise(x, t).requires_grad_()
@@ -170,7 +170,7 @@ def test_each_sample_has_its_own_measurement_also_when_others_have_left():
     model = ExactModel(VP(), law)
 
     def sampled(rows):
-        found = Posterior(model, Measurement(Mask(masks[rows]), y[rows], 0.2), Full(), tol=1e-10)
+        found = Posterior(model, Measurement(Mask(masks[rows]), y[rows], 0.2), Full(tol=1e-10))
         return sf.ProbabilityFlow(1e-5).sample(found, latent[rows], Noise(0, rows))
 
     together = sampled([0, 1, 2])

@@ -62,12 +62,10 @@ def read_images(model: Denoiser, request: Request, size: tuple[int, int]) -> Flo
 
 
 def nearest(operator: Operator, y: Tensor, x: Float[Tensor, "1 *data"]) -> Float[Tensor, "n *data"]:
-    """The data nearest to x that fit measurements, to three digits."""
+    """The data nearest to x that fit measurements."""
     start = x.expand(len(y), *x.shape[1:])
     measured = Measurement(operator, y)
-    return start + measured.explained(
-        lambda w: operator.apply(operator.adjoint(w)), start, torch.zeros(()), tol=1e-3, iterations=100
-    )
+    return start + operator.adjoint(measured.regularized(measured.residual(start), torch.zeros(()), torch.ones(())))
 
 
 def restore(

@@ -58,7 +58,7 @@ def _matrix(name: str, shape: tuple[int, ...]) -> Operator:
 def _defined(path: Path, shape: tuple[int, ...]) -> Operator:
     try:
         operator = runpy.run_path(str(path)).get("operator")
-    except Exception as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # whatever the user's file does
         raise DataError(f"{path}: does not run ({_told(error)}): mend it") from None
     if isinstance(operator, Operator):
         return operator
@@ -75,9 +75,23 @@ def _check(operator: Operator, shape: tuple[int, ...]) -> None:
         raise DataError("`operator` makes complex numbers; expected real ones, as torch.view_as_real makes of them")
     if len(both) != 2:
         raise DataError(f"`operator` makes {tuple(both.shape)} of two data, expected their batch to be the first axis")
+    if not both.is_floating_point():
+        kind = str(both.dtype).removeprefix("torch.")
+        raise DataError(f"`operator` makes {kind} of floats, expected floats")
     if not torch.allclose(both.sum(0), sums[0], rtol=1e-3, atol=1e-4 * float(both.abs().max())):
         raise DataError("`operator` is not linear: of a sum it makes another thing than the sum of what it makes")
+    y = torch.randn(both.shape, generator=torch.Generator().manual_seed(1))
+    try:
+        back = operator.adjoint(y)
+    except Exception as error:
+        raise DataError(
+            f"the adjoint of `operator` fails ({_told(error)}): it takes functions of torch that autograd follows"
+        ) from None
+    if back.shape != x.shape:
+        raise DataError(f"the adjoint of `operator` makes {tuple(back.shape)}, expected {tuple(x.shape)}")
+    if not torch.allclose((both * y).sum(), (x * back).sum(), rtol=1e-3, atol=1e-4 * float(both.norm() * y.norm())):
+        raise DataError("the adjoint of `operator` is not that of what it makes: <A x, y> and <x, A' y> differ")
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

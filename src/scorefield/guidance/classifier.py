@@ -12,6 +12,8 @@ The gradient is taken by automatic differentiation, also where the caller has sw
 differentiated where x asks for it: the likelihood of the guided flow needs its divergence.
 """
 
+import math
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -19,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield.classifier import Classifier, checked_labels, of_labels
 from scorefield.guidance.guided import ALWAYS, Guided, Interval, Views
-from scorefield.score import Denoiser
+from scorefield.score import Denoiser, labels_of
 from scorefield.shapes import Data, Time, expand
 
 
@@ -51,6 +53,8 @@ class ClassifierGuidance(Guided):
                 f"a classifier for {classifier.sde} with a model of {model.sde}: it must be trained on data perturbed "
                 "by the model's SDE"
             )
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance of scale {scale}, expected a finite number")
         self.classifier, self.label, self.scale = classifier, checked_labels(label, classifier), scale
 
     def guide(self, x: Data, t: Time, views: Views, gains: tuple[Time, ...]) -> tuple[Data, ...]:
@@ -78,7 +82,5 @@ class ClassifierGuidance(Guided):
 
     def select(self, rows: Int64[Tensor, "rows"]) -> Guided:
         """This model for some samples of its batch: of labels that belong to each sample, those."""
-        bound = super().select(rows)
-        if not isinstance(self.label, Tensor) or self.label.ndim == 0:
-            return bound
-        return bound._with(label=self.label[rows.to(self.label.device)])
+        bound, label = super().select(rows), labels_of(self.label, rows)
+        return bound if label is self.label else bound._with(label=label)

@@ -86,15 +86,11 @@ class Blur(Spectral):
 class Fourier(Spectral):
     """The Fourier coefficients (orthonormal, complex) of the last two dimensions where `known` (height, width) is True.
 
-    Data are real: a coefficient and that of the opposite frequency say the same, and both count as known. Measurements
-    are (batch, …, height, width) with zeros elsewhere.
+    Data are real: a coefficient and that of the opposite frequency say the same, and where both are known, both count.
+    Measurements are (batch, …, height, width) with zeros elsewhere.
     """
 
     known: Bool[Tensor, "height width"]
-
-    def _both(self) -> Tensor:
-        """`known`, or known at the opposite frequency."""
-        return self.known | self.known.flip(0, 1).roll((1, 1), (0, 1))
 
     def spectrum(self, x: Data) -> Tensor:
         """Hartley's transform."""
@@ -105,16 +101,23 @@ class Fourier(Spectral):
         return _hartley(c)
 
     def values(self, c: Tensor) -> Tensor:
-        """1 where known, 0 elsewhere."""
-        return self._both().to(c)
+        """1 where a frequency and its opposite are known, sqrt(1/2) where one of them is, 0 elsewhere."""
+        opposite = self.known.flip(0, 1).roll((1, 1), (0, 1))
+        return torch.sqrt(0.5 * (self.known.to(c) + opposite.to(c)))
 
     def coefficients(self, y: Tensor) -> Tensor:
-        """Hartley's transform of the real image with these coefficients."""
-        return _hartley(torch.fft.ifft2(torch.where(self._both().to(y.device), y, 0), norm="ortho").real)
+        """Hartley's transform of the real image nearest to these coefficients, each half seen made whole."""
+        image = torch.fft.ifft2(torch.where(self.known.to(y.device), y, 0), norm="ortho").real
+        return self._unscaled(_hartley(image))
 
     def measurement(self, c: Tensor) -> Tensor:
-        """Its inverse."""
-        return torch.where(self._both().to(c.device), torch.fft.fft2(_hartley(c), norm="ortho"), 0)
+        """The known coefficients."""
+        image = _hartley(self._unscaled(c))
+        return torch.where(self.known.to(c.device), torch.fft.fft2(image, norm="ortho"), 0)
+
+    def _unscaled(self, c: Tensor) -> Tensor:
+        d = self.values(c)
+        return torch.where(d > 0, c / torch.where(d > 0, d, 1), 0)
 
 
 def _hartley(x: Tensor) -> Tensor:

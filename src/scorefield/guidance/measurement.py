@@ -1,6 +1,6 @@
 """What is known of data: y = A x + s n."""
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor
 
 from scorefield.guidance.operators import Operator, Spectral
 from scorefield.guidance.systems import solve
-from scorefield.shapes import Data, expand
+from scorefield.shapes import Data, Time, expand
+
+_TOL, _ITERATIONS = 1e-6, 100
+"""Of systems that cost no evaluation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,7 @@ class Measurement:
     std: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.std >= 0:
+        if not 0 <= self.std < math.inf:
             raise ValueError(f"a measurement with noise of {self.std}, expected 0 or more")
 
     def spectral(self, who: object) -> Spectral:
@@ -39,9 +42,14 @@ class Measurement:
         return self.operator
 
     def select(self, rows: Int64[Tensor, "rows"]) -> "Measurement":
-        """Of some samples of the batch."""
-        batch = len(self.y)
-        return Measurement(self.operator.select(rows, batch), self.y[rows.to(self.y.device)], self.std)
+        """Of some samples of the batch; one measurement is that of all. Raises ValueError where they end."""
+        if len(self.y) == 1:
+            return self
+        if len(rows) and int(rows.max()) >= len(self.y):
+            raise ValueError(
+                f"{len(self.y)} measurements, and a sample of number {int(rows.max())}: give one, or one for each"
+            )
+        return Measurement(self.operator.select(rows, self.y), self.y[rows.to(self.y.device)], self.std)
 
     def residual(self, x: Data) -> Tensor:
         """y - A x, where A measures."""
@@ -62,12 +70,15 @@ class Measurement:
         exact = self.std == 0 and isinstance(self.operator, Spectral)
         return self.spectral(self).project(x, self.y) if exact else x
 
-    def explained(
-        self, system: Callable[[Tensor], Tensor], x: Data, variance: Tensor, *, tol: float, iterations: int
-    ) -> Data:
-        """A' (variance + B)^-1 (y - A x), iteratively; `system` is w to B w, `variance` () or (batch,)."""
+    def regularized(self, b: Tensor, variance: Time, spread: Time) -> Tensor:
+        """(variance + spread A A')^-1 b, as far as the adjoint sees it: a division where there are singular values."""
+        operator = self.operator
+        if isinstance(operator, Spectral):
+            c = operator.coefficients(b)
+            whole = expand(variance, c) + expand(spread, c) * operator.values(c) ** 2
+            return operator.measurement(torch.where(operator.seen(c), c / whole, 0))
 
-        def whole(w: Tensor) -> Tensor:
-            return expand(variance, w) * w + system(w)
+        def system(w: Tensor) -> Tensor:
+            return expand(variance, w) * w + expand(spread, w) * operator.apply(operator.adjoint(w))
 
-        return self.operator.adjoint(solve(whole, self.residual(x), tol=tol, iterations=iterations))
+        return solve(system, b, tol=_TOL, iterations=_ITERATIONS)

@@ -38,8 +38,8 @@ class Operator(ABC):
     def adjoint(self, y: Tensor) -> Data:
         """A' y, ``(batch, *data)``."""
 
-    def select(self, rows: Int64[Tensor, "rows"], batch: int) -> "Operator":  # noqa: ARG002
-        """The operator for some samples of a batch, where each has its own."""
+    def select(self, rows: Int64[Tensor, "rows"], y: Tensor) -> "Operator":  # noqa: ARG002
+        """The operator for some samples of a batch, where each has its own; `y` are measurements of all."""
         return self
 
     def __matmul__(self, inner: "Operator") -> "Operator":
@@ -127,9 +127,9 @@ class Mask(Spectral):
         """c itself."""
         return c
 
-    def select(self, rows: Int64[Tensor, "rows"], batch: int) -> "Mask":
+    def select(self, rows: Int64[Tensor, "rows"], y: Tensor) -> "Mask":
         """The masks of those samples, where each of a batch has its own."""
-        own = self.known.ndim > 0 and len(self.known) == batch > 1
+        own = self.known.ndim == y.ndim and len(self.known) == len(y) > 1
         return Mask(self.known[rows.to(self.known.device)]) if own else self
 
 
@@ -323,9 +323,9 @@ class Composed(Operator):
         """Both adjoints, backwards."""
         return self.inner.adjoint(self.outer.adjoint(y))
 
-    def select(self, rows: Int64[Tensor, "rows"], batch: int) -> "Composed":
+    def select(self, rows: Int64[Tensor, "rows"], y: Tensor) -> "Composed":
         """Both for these samples."""
-        return Composed(self.outer.select(rows, batch), self.inner.select(rows, batch))
+        return Composed(self.outer.select(rows, y), self.inner.select(rows, self.outer.adjoint(y)))
 
 
 def _basis_of_mean(count: int, like: Tensor) -> Tensor:

@@ -33,15 +33,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from scorefield.guidance.measurement import Measurement
-from scorefield.guidance.operators import Operator
+from scorefield.guidance.systems import solve
 from scorefield.samplers.base import denoiser
 from scorefield.score import Denoiser
 from scorefield.shapes import Data, Time, expand
 
 Transposed = Callable[[Data], Data]
 """v to J' v."""
-System = Callable[[Tensor], Tensor]
-"""w to A C A' w, of measurements."""
 
 
 class Covariance(ABC):
@@ -51,33 +49,41 @@ class Covariance(ABC):
         """Raise a ValueError where the measurement is not one for this covariance."""
 
     @abstractmethod
-    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:
-        """w to A C A' w, of the shape of `y`."""
+    def solve(self, measurement: Measurement, b: Tensor, ratio: Time, slope: Time, transposed: Transposed) -> Tensor:
+        """(s² + A C A')^-1 b."""
 
 
 @dataclass(frozen=True)
 class Full(Covariance):
-    """(sigma²/alpha) J."""
+    """(sigma²/alpha) J, by a backward evaluation for each iteration.
 
-    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
-        """By a backward evaluation each."""
+    `iterations` and `tol` are those of :func:`scorefield.guidance.systems.solve`.
+    """
 
-        def product(w: Tensor) -> Tensor:
+    iterations: int = 3
+    tol: float = 1e-3
+
+    def solve(self, measurement: Measurement, b: Tensor, ratio: Time, slope: Time, transposed: Transposed) -> Tensor:  # noqa: ARG002
+        """Iteratively."""
+        operator = measurement.operator
+
+        def system(w: Tensor) -> Tensor:
             v = transposed(operator.adjoint(w))
-            return operator.apply(expand(slope, v) * v)
+            return measurement.std**2 * w + operator.apply(expand(slope, v) * v)
 
-        return product
+        return solve(system, b, tol=self.tol, iterations=self.iterations)
 
 
 @dataclass(frozen=True)
 class RowSums(Covariance):
-    """For A C A' the diagonal matrix of the row sums of A (sigma²/alpha) J A'."""
+    """For A C A' the diagonal matrix of the row sums of A (sigma²/alpha) J A', by one backward evaluation."""
 
-    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
-        """By one backward evaluation; sums that are not positive count as 0."""
-        v = transposed(operator.adjoint(torch.ones_like(y)))
-        sums = operator.apply(expand(slope, v) * v).real.clamp(min=0)
-        return lambda w: sums * w
+    def solve(self, measurement: Measurement, b: Tensor, ratio: Time, slope: Time, transposed: Transposed) -> Tensor:  # noqa: ARG002
+        """A division; sums count by their moduli, since variances are not negative."""
+        operator = measurement.operator
+        v = transposed(operator.adjoint(torch.ones_like(b)))
+        variance = measurement.std**2 + operator.apply(expand(slope, v) * v).real.abs()
+        return torch.where(variance > 0, b / variance, 0)
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,10 @@ class Isotropic(Covariance):
 
     data_std: float = math.inf
 
-    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
-        """A number for each sample."""
-        variance = expand(ratio**2 / (1 + (ratio / self.data_std) ** 2), y)
-        return lambda w: variance * operator.apply(operator.adjoint(w))
+    def solve(self, measurement: Measurement, b: Tensor, ratio: Time, slope: Time, transposed: Transposed) -> Tensor:  # noqa: ARG002
+        """Without an evaluation."""
+        spread = ratio**2 / (1 + (ratio / self.data_std) ** 2)
+        return measurement.regularized(b, torch.full_like(spread, measurement.std**2), spread)
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,9 @@ class Nothing(Covariance):
         if not measurement.std > 0:
             raise ValueError("no covariance (DPS) with a measurement without noise: give std, or another method")
 
-    def system(self, operator: Operator, ratio: Time, slope: Time, transposed: Transposed, y: Tensor) -> System:  # noqa: ARG002
-        """Zeros."""
-        return torch.zeros_like
+    def solve(self, measurement: Measurement, b: Tensor, ratio: Time, slope: Time, transposed: Transposed) -> Tensor:  # noqa: ARG002
+        """b/s²."""
+        return b / measurement.std**2
 
 
 class _Conditioned(Denoiser):
@@ -123,7 +129,12 @@ class _Conditioned(Denoiser):
         return self._with(model=denoiser(self.model.select(rows), self), measurement=self.measurement.select(rows))
 
     def predict(self, x: Data, t: Time) -> tuple[Data, Data]:
-        """(denoised, noise) given y."""
+        """(denoised, noise) given y, without derivatives. Raises ValueError where these are asked for."""
+        if x.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"the derivative of a {type(self).__name__}, which has none: likelihoods are of the model itself, or "
+                "guided by a classifier"
+            )
         denoised, noise = self(x, t)
         return denoised, noise
 
@@ -131,22 +142,13 @@ class _Conditioned(Denoiser):
 class Posterior(_Conditioned):
     """The score model of p(x_0 | y) by (1) and (2).
 
-    `tol` and `iterations` are those of :func:`scorefield.guidance.systems.solve`. Where alpha = 0, x_t says nothing of
-    x_0 and the model's own answer stands.
+    Where alpha = 0, x_t says nothing of x_0 and the model's own answer stands.
     """
 
-    def __init__(
-        self,
-        model: Denoiser,
-        measurement: Measurement,
-        covariance: Covariance,
-        *,
-        tol: float = 1e-3,
-        iterations: int = 3,
-    ) -> None:
+    def __init__(self, model: Denoiser, measurement: Measurement, covariance: Covariance) -> None:
         super().__init__(model, measurement)
         covariance.check(measurement)
-        self.covariance, self.tol, self.iterations = covariance, tol, iterations
+        self.covariance = covariance
 
     def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
         """(denoised, noise) given y: one evaluation, and backward ones."""
@@ -166,38 +168,25 @@ class Posterior(_Conditioned):
 
         D, eps = denoised.detach(), noise.detach()
         with torch.inference_mode(False), torch.no_grad():
-            operator = self.measurement.operator
-            system = self.covariance.system(operator, sigma / alpha, slope, transposed, operator.apply(D))
-            variance = torch.full_like(slope, self.measurement.std**2)
-            pull = self.measurement.explained(system, D, variance, tol=self.tol, iterations=self.iterations)
-            g = expand(informative, D) * transposed(pull)
+            w = self.covariance.solve(self.measurement, self.measurement.residual(D), sigma / alpha, slope, transposed)
+            g = expand(informative, D) * transposed(self.measurement.operator.adjoint(w))
         return D + expand(slope, D) * g, eps - expand(sigma, eps) * g
 
 
 class Proximal(_Conditioned):
     """The score model of DiffPIR: D moved towards the measurement, without a derivative; `strength` is 1/k."""
 
-    def __init__(
-        self,
-        model: Denoiser,
-        measurement: Measurement,
-        strength: float = 1.0,
-        *,
-        tol: float = 1e-4,
-        iterations: int = 50,
-    ) -> None:
+    def __init__(self, model: Denoiser, measurement: Measurement, strength: float = 1.0) -> None:
         super().__init__(model, measurement)
         if not strength > 0:
             raise ValueError(f"DiffPIR of strength {strength}, expected a positive number")
-        self.strength, self.tol, self.iterations = strength, tol, iterations
+        self.strength = strength
 
     def forward(self, x: Data, t: Time) -> tuple[Data, Data]:
         """(denoised, noise) given y: one evaluation."""
         denoised, noise = self.model.predict(x, t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         variance = self.strength * (self.measurement.std * alpha / sigma) ** 2
-        operator = self.measurement.operator
-        change = self.measurement.explained(
-            lambda w: operator.apply(operator.adjoint(w)), denoised, variance, tol=self.tol, iterations=self.iterations
-        )
+        w = self.measurement.regularized(self.measurement.residual(denoised), variance, torch.ones_like(variance))
+        change = self.measurement.operator.adjoint(w)
         return denoised + change, noise - expand(alpha / sigma, noise) * change

@@ -8,6 +8,7 @@ p~(y | x_t), an approximation of the likelihood; what the twist gets wrong is pu
 and resampling. The twist is PiGDM's, N(y; A D, s² + r² A A') with r = sigma/alpha, and tends to p(y | x_0).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from scorefield.guidance.measurement import Measurement
 from scorefield.noise import Noise
-from scorefield.samplers.base import Adaptive, denoiser
+from scorefield.samplers.base import Adaptive, Progress, denoiser
 from scorefield.score import Denoiser, ScoreModel
 from scorefield.shapes import Data, Instant
 from scorefield.times import Grid
@@ -27,12 +28,14 @@ from scorefield.times import Grid
 class TwistedSMC(Adaptive):
     """One draw of the posterior for each sample, from `particles` of its own that walk `times`.
 
-    Particles are resampled where their effective number falls below half.
+    Particles are resampled where their effective number falls below half. `callback` is told of each step,
+    with the first particle of each.
     """
 
     measurement: Measurement
     times: Grid
     particles: int = 16
+    callback: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:
         self.measurement.spectral(self)
@@ -61,7 +64,7 @@ class TwistedSMC(Adaptive):
         y[:, 0] = x
         before = torch.zeros(batch, count, dtype=x.dtype, device=x.device)
         weights = before
-        for t, s in pairwise(self.times):
+        for i, (t, s) in enumerate(pairwise(self.times)):
             denoised, eps, gradient, twist = self._twisted(model, mine, y, t)
             weights = weights + twist - before
             rows = self._survivors(weights, noise)
@@ -71,6 +74,8 @@ class TwistedSMC(Adaptive):
                 weights = torch.where(chosen[:, None], 0, weights.gather(1, rows))
             y, correction = _moved(model, denoised, eps, gradient, t, s, draw())
             weights, before = weights + correction, twist
+            if self.callback is not None:
+                self.callback(Progress(i + 1, len(self.times) - 1, y[:, 0], s))
         denoised, _, _, twist = self._twisted(model, mine, y, self.times[-1])
         return denoised, torch.log_softmax(weights + twist - before, 1)
 

@@ -5,41 +5,51 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_ROUNDING = 100
+"""An image below so many roundings of what the map makes elsewhere is none: the direction is not seen."""
+
 
 def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iterations: int) -> Tensor:
     """w with apply(w) = b for each of a batch, of a linear `apply` that is symmetric and positive, or nearly so.
 
     Looks for w among b and its images under powers of `apply`, one for each of the `iterations`, which cost an
-    application each; ends before where |apply(w) - b| <= tol |b|. Among these, conjugate gradients take the w whose
-    error is orthogonal to them all, which is the best one for a symmetric and positive map. The Jacobian of a network
-    is not quite such a map, and then that w may lie anywhere: it is moved towards the one that leaves least until it
-    leaves no more than |b| (full orthogonalization, Saad 1981; generalized conjugate residuals, Eisenstat et al. 1983).
+    application each; ends before where |apply(w) - b| <= tol |b|, and where all that is left is in the null space.
+    Among these, conjugate gradients take the w whose error is orthogonal to them all, which is the best one for a
+    symmetric and positive map. The Jacobian of a network is not quite such a map, and then that w may lie anywhere: it
+    is moved towards the one that leaves least until it leaves no more than |b| (full orthogonalization, Saad 1981;
+    generalized conjugate residuals, Eisenstat et al. 1983).
 
     >>> solve(lambda w: 2 * w, torch.ones(1, 3), tol=1e-6, iterations=5)
     tensor([[0.5000, 0.5000, 0.5000]])
     """
 
     def flat(y: Tensor) -> Tensor:
-        return (torch.view_as_real(y) if y.is_complex() else y).flatten(1)
+        real = (torch.view_as_real(y) if y.is_complex() else y).flatten(1)
+        return real.to(torch.promote_types(real.dtype, torch.float32))
 
     def shaped(v: Tensor) -> Tensor:
-        return torch.view_as_complex(v.reshape(*b.shape, 2)) if b.is_complex() else v.reshape(b.shape)
+        real = v.to(b.real.dtype)
+        return torch.view_as_complex(real.reshape(*b.shape, 2)) if b.is_complex() else real.reshape(b.shape)
 
     target = residual = flat(b)
-    whole = target.norm(dim=1)
+    whole, gain = target.norm(dim=1), target.new_zeros(len(b))
+    going = torch.ones(len(b), dtype=torch.bool, device=b.device)
     directions = images = target.new_zeros(len(b), 0, target.shape[1])
     for _ in range(iterations):
-        going = residual.norm(dim=1) > tol * whole
+        going &= residual.norm(dim=1) > tol * whole
         if not bool(going.any()):
             break
         direction = torch.where(going[:, None], residual, 0)
         image = flat(apply(shaped(direction)))
+        gain = torch.maximum(gain, (image.norm(dim=1) / direction.norm(dim=1)).nan_to_num(0.0))
+        rounding = _ROUNDING * torch.finfo(b.real.dtype).eps * gain * direction.norm(dim=1)
         for _ in range(2):  # orthogonal to rounding
             share = torch.einsum("bkd,bd->bk", images, image)
             direction = direction - torch.einsum("bk,bkd->bd", share, directions)
             image = image - torch.einsum("bk,bkd->bd", share, images)
-        size = image.norm(dim=1, keepdim=True)
-        direction, image = (torch.where(size > 0, v / size, 0)[:, None] for v in (direction, image))
+        size = image.norm(dim=1)
+        going &= size > rounding
+        direction, image = (torch.where(going[:, None], v / size[:, None], 0)[:, None] for v in (direction, image))
         directions, images = torch.cat([directions, direction], 1), torch.cat([images, image], 1)
         residual = residual - torch.einsum("bkd,bd,bke->be", image, residual, image)
     least = torch.einsum("bkd,bd->bk", images, target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from scorefield.classifier import class_index
+from scorefield.classifier import NetworkClassifier, class_index
 from scorefield.guidance import ClassifierGuidance, Contrast, Guided, Interval
 from scorefield.model_folder import write_folder
 from scorefield.network_model import TIME_LABELS, NetworkModel
@@ -82,7 +82,13 @@ class RecipeModel(NetworkModel):
         if classifier is None and not self.space.classes:
             classifier = self.classifier
         if classifier is not None:
-            return ClassifierGuidance(self, classifier.to(next(self.parameters()).device), label, scale, interval)
+            if isinstance(classifier, NetworkClassifier) and classifier.space.shape != self.space.shape:
+                raise ValueError(
+                    f"a classifier of data {classifier.space.shape} with a model of data {self.space.shape}: take one "
+                    "of the same data"
+                )
+            weight = next(self.parameters())
+            return ClassifierGuidance(self, classifier.to(weight.device, weight.dtype), label, scale, interval)
         if not self.space.classes:
             raise ValueError(
                 f"label {label} given to a model without classes, and no classifier lies beside it: make one with "
