@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import ALL, FIVE, double, name
 
+import scorefield as sf
 from scorefield.classifier import Classifier
 from scorefield.counting import count_evaluations
 from scorefield.exact import ExactClassifier, ExactModel, GaussianMixture
@@ -205,6 +206,40 @@ def test_labels_of_each_sample_do_not_depend_on_batch_mates():
     torch.testing.assert_close(whole.select(rows).score(x[rows], double(0.3)), whole.score(x, double(0.3))[rows])
     one = guided(VP(), 1)
     assert one.select(rows) is one
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_labels_of_each_sample_go_with_it_in_every_batch(size):
+    """Likelihoods, codes, samples and posteriors of many are those of each alone."""
+    labels = torch.tensor([0, 1, 2, 1])
+    whole, generator = guided(VP(), labels), torch.Generator().manual_seed(5)
+    x = torch.cat([ExactClassifier(VP(), law(), LABELS).law_of(int(k)).sample(1, generator) for k in labels])
+    together = sf.log_likelihood(whole, x, exact=True, batch_size=size, tol=1e-6).log_prob
+    codes = sf.encode(whole, x, batch_size=size, tol=1e-6)
+    torch.testing.assert_close(sf.decode(whole, codes, batch_size=size, tol=1e-6), x, rtol=0, atol=1e-3)
+    drawn = sf.sample(whole, 4, first=5, steps=10, batch_size=size)
+    mask = sf.Mask(torch.tensor([True, False]))
+    found = {
+        method: sf.posterior(
+            whole, mask, mask.apply(x), std=0.1, method=method, n=2, steps=10, batch_size=size, particles=2
+        )
+        for method in ("mmps", "smc", "replacement")
+    }
+    for i, label in enumerate(labels.tolist()):
+        alone, part = guided(VP(), label), x[i : i + 1]
+        for mine, own in (
+            (together[i], sf.log_likelihood(alone, part, exact=True, tol=1e-6).log_prob[0]),
+            (codes[i], sf.encode(alone, part, tol=1e-6)[0]),
+            (drawn[i], sf.sample(alone, 1, first=5 + i, steps=10)[0]),
+        ):
+            torch.testing.assert_close(mine, own, rtol=0, atol=1e-3)
+    for samples in found.values():
+        classes = torch.stack(
+            [of_class(VP(), k).marginal(double(0.0)).log_prob(samples.flatten(0, 1)) for k in range(3)]
+        )
+        assert bool((classes.gather(0, labels.repeat_interleave(2)[None]) > -8).all())
+    with pytest.raises(ValueError, match="4 labels, and a sample of number 4: bind one label, or one for each"):
+        sf.sample(whole, 5)
 
 
 @pytest.mark.usefixtures("unchecked")

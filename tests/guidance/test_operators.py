@@ -117,6 +117,28 @@ def test_masks_of_their_own_go_with_their_samples():
     assert Measurement(shared, y).select(torch.tensor([2])).operator is shared
 
 
+def test_a_mask_for_all_is_no_mask_of_each():
+    """Also where its first axis is as long as the batch; a mask of each goes through compositions."""
+    channel = Mask(torch.tensor([True, False, False])[:, None, None].expand(3, 4, 4))
+    y = channel.apply(normal(3, 3, 4, 4))
+    rows = torch.tensor([1])
+    assert Measurement(channel, y).select(rows).operator is channel
+    own = Mask(normal(3, 3, 4, 4, seed=1) > 0)
+    both = Grey(3) @ own
+    torch.testing.assert_close(both.select(rows, both.apply(y)).apply(y[rows]), both.apply(y)[rows])
+
+
+def test_one_of_two_opposite_frequencies_is_worth_both():
+    """Real data with a known coefficient have the other too."""
+    known = torch.zeros(8, 6, dtype=torch.bool)
+    known[0, 0] = known[1, 2] = True
+    x, fourier = normal(2, *SHAPE), Fourier(known)
+    found = torch.fft.fft2(fourier.project(torch.zeros_like(x), fourier.apply(x)), norm="ortho")
+    whole = torch.fft.fft2(x, norm="ortho")
+    for k in ((0, 0), (1, 2), (7, 4)):
+        torch.testing.assert_close(found[..., k[0], k[1]], whole[..., k[0], k[1]])
+
+
 def test_noise_free_coordinates_of_little_weight_do_not_count():
     """A blur's highest frequencies, which double precision does not hold, are not inverted."""
     blur = Blur.gaussian(2.0)

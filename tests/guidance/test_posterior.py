@@ -306,6 +306,32 @@ def test_measurements_that_repeat_or_contradict_one_another():
     torch.testing.assert_close(twice[:, 0], torch.full((2,), 0.5).double())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_no_direction_sees_stays_out_of_a_solution(dtype):
+    """Singular systems, with a right side that they do not reach: the least squares, and no rounding made large."""
+    rows = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]).to(
+        dtype
+    )
+    gram, b = rows @ rows.T, normal(3, 4).to(dtype)
+    w = solve(lambda w: w @ gram, b, tol=1e-7, iterations=50)
+    torch.testing.assert_close(w @ rows, b @ torch.linalg.pinv(gram) @ rows, rtol=0, atol=1e-4)
+    assert float(w.abs().max()) < 10
+
+
+def test_systems_in_half_precision():
+    b = normal(3, 4)
+    w = solve(lambda w: 2 * w, b.half(), tol=1e-3, iterations=5)
+    assert w.dtype == torch.float16
+    torch.testing.assert_close(w.double(), b / 2, rtol=1e-2, atol=1e-3)
+
+
+def test_networks_know_complex_measurements():
+    """An image of which every coefficient is known comes back, in the dtype of the network."""
+    image, fourier = 0.5 + 0.05 * normal(2, 1, 28, 28).float(), sf.Fourier(torch.ones(28, 28, dtype=torch.bool))
+    found = sf.posterior(sf.load("mnist"), fourier, fourier.apply(image), method="ddrm", steps=3)[:, 0]
+    torch.testing.assert_close(found, image, rtol=0, atol=1e-5)
+
+
 def test_a_system_does_not_depend_on_its_batch_mates():
     """One that is nearly solved after one iteration, beside one that needs many."""
     scales = torch.stack([1 + 1e-3 * normal(6, seed=2), torch.logspace(0, 3, 6, dtype=torch.float64)])
@@ -345,6 +371,21 @@ def test_what_is_refused(unchecked):
         (
             lambda: sf.posterior(model, Matrix(normal(2, 3), (3,)), y),
             r"measurements of shape \(1, 3\), expected \(batch, 2\)",
+        ),
+        (lambda: sf.posterior(model, operator, y, method="smc", particles=0), "0 particles, expected 1 or more"),
+        (lambda: sf.posterior(model, operator, y, method="repaint", turns=0), "0 turns, expected 1 or more"),
+        (lambda: sf.posterior(model, operator, y, std=math.inf), "noise of inf, expected 0 or more"),
+        (
+            lambda: sf.posterior(model, Matrix(torch.diag(torch.tensor([1.0, 1e-4, 0.0])), (3,)), y.float()),
+            "a measurement without noise by a Matrix whose singular values fall to 0.0001 of the largest",
+        ),
+        (
+            lambda: sf.log_likelihood(Posterior(model, Measurement(operator, y, 0.1), Full()), y),
+            "the derivative of a Posterior, which has none",
+        ),
+        (
+            lambda: sf.sample(Posterior(model, Measurement(operator, normal(2, 3), 0.1), Full()), 3),
+            "2 measurements, and a sample of number 2",
         ),
         (lambda: DDRM(Measurement(operator, y), eta=2.0), "eta 2.0, expected 0 to 1"),
         (lambda: TwistedSMC(Measurement(operator, y), logsnr(VP(), 5), 0), "0 particles, expected 1 or more"),

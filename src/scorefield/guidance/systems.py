@@ -17,7 +17,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
     Among these, conjugate gradients take the w whose error is orthogonal to them all, which is the best one for a
     symmetric and positive map. The Jacobian of a network is not quite such a map, and then that w may lie anywhere: it
     is moved towards the one that leaves least until it leaves no more than |b| (full orthogonalization, Saad 1981;
-    generalized conjugate residuals, Eisenstat et al. 1983).
+    generalized conjugate residuals, Eisenstat et al. 1983). Where only the null space is left, the least it is.
 
     >>> solve(lambda w: 2 * w, torch.ones(1, 3), tol=1e-6, iterations=5)
     tensor([[0.5000, 0.5000, 0.5000]])
@@ -33,7 +33,8 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
 
     target = residual = flat(b)
     whole, gain = target.norm(dim=1), target.new_zeros(len(b))
-    going = torch.ones(len(b), dtype=torch.bool, device=b.device)
+    ended = torch.zeros(len(b), dtype=torch.bool, device=b.device)
+    going = ~ended
     directions = images = target.new_zeros(len(b), 0, target.shape[1])
     for _ in range(iterations):
         going &= residual.norm(dim=1) > tol * whole
@@ -48,7 +49,8 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
             direction = direction - torch.einsum("bk,bkd->bd", share, directions)
             image = image - torch.einsum("bk,bkd->bd", share, images)
         size = image.norm(dim=1)
-        going &= size > rounding
+        ended |= going & (size <= rounding)
+        going &= ~ended
         direction, image = (torch.where(going[:, None], v / size[:, None], 0)[:, None] for v in (direction, image))
         directions, images = torch.cat([directions, direction], 1), torch.cat([images, image], 1)
         residual = residual - torch.einsum("bkd,bd,bke->be", image, residual, image)
@@ -58,5 +60,6 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
     best, _ = torch.linalg.solve_ex(torch.einsum("bkd,bjd->bkj", directions, images) + done, projected[..., None])
     beyond = (best[..., 0] - least).square().sum(1)  # what is left of b beyond the least, squared
     share = (least.square().sum(1) / beyond).sqrt().clamp(max=1).nan_to_num(0.0)
+    share = torch.where(ended, 0, share)
     chosen = least + share[:, None] * (best[..., 0] - least).nan_to_num(0.0, 0.0, 0.0)
     return shaped(torch.einsum("bk,bkd->bd", chosen, directions).contiguous())
