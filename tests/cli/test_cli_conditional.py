@@ -128,9 +128,11 @@ def test_what_cannot_be_restored_is_one_line(cli, here):
     where = {"data": "example:mnist", "out": "a.npz"}
     assert "--factor 3 with images of 8 by 8: give a divisor" in cli("superres", "grey", factor=3, **where).error
     assert "expected a model of images" in cli("superres", "vectors", **where).error
-    assert (
-        "blur of -1.0 pixels, expected a positive number" in cli("deblur", "grey", "--resize", blur=-1.0, **where).error
-    )
+    for blur in (-1.0, 9.0):
+        refused = cli("deblur", "grey", "--resize", blur=blur, **where)
+        assert f"--blur {blur:g} of images of 8 by 8: give a positive number up to the side" in refused.error
+    sharp = cli("deblur", "grey", "--resize", "--degrade", blur=2.0, std=0, **where, **QUICK)
+    assert "without noise by a Blur whose singular values fall to" in sharp.error
     refused = cli("superres", "grey", "--resize", "--degrade", method="dps", std=0, **where, **QUICK)
     assert "measurement without noise: give std" in refused.error
 
@@ -185,6 +187,15 @@ def test_data_of_any_kind_are_solved(cli, here):
         ("shift.py", "def operator(x): return x + 1", "`operator` is not linear"),
         ("whole.py", "def operator(x): return x.sum()[None]", "expected their batch to be the first axis"),
         ("fourier.py", "import torch\noperator = torch.fft.fft2", "makes complex numbers"),
+        ("exits.py", "raise SystemExit(0)", "does not run (SystemExit: 0)"),
+        ("whole.py", "def operator(x): return x.sum(-1).long() * 0", "makes int64 of floats, expected floats"),
+        ("detached.py", "def operator(x): return x.detach().sum(-1)", "the adjoint of `operator` fails"),
+        (
+            "wrong.py",
+            "import scorefield as sf\nclass P:\n  def A(self, x): return x.sum(-1)\n"
+            "  def A_adjoint(self, y): return y[..., None].expand(*y.shape, 8) * 2\noperator = sf.Physics(P())",
+            "is not that of what it makes",
+        ),
         (
             "good.py",
             "def operator(x): return x[:, :, :2]",

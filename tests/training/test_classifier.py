@@ -5,6 +5,7 @@ import torch
 from cases import images
 from safetensors.torch import load_file
 
+import scorefield as sf
 from scorefield.checkpoint import CheckpointError, load_model, save_classifier, save_model
 from scorefield.data import Source
 from scorefield.exact import ExactClassifier, GaussianMixture
@@ -106,6 +107,16 @@ def test_a_model_trained_with_labels_is_guided_by_itself() -> None:
     plain, labelled, guided = model.score(x, t), model.given(label=1).score(x, t), model.given(label=1, scale=3.0)
     assert isinstance(guided, Contrast)
     torch.testing.assert_close(guided.score(x, t), plain + 3 * (labelled - plain))
+
+
+def test_a_classifier_takes_the_dtype_of_its_model_and_must_be_of_its_data() -> None:
+    model = sf.load("mnist")
+    expected = sf.sample(model, 2, label=3, budget=3)
+    double = sf.load("mnist").double()
+    assert sf.sample(double, 2, label=3, budget=3).dtype == torch.float64
+    torch.testing.assert_close(sf.sample(double, 2, label=3, budget=3).float(), expected, rtol=0, atol=1e-2)
+    with pytest.raises(ValueError, match=r"a classifier of data \(1, 28, 28\) with a model of data \(3, 32, 32\)"):
+        sf.load("cifar10").given(label=3, classifier=model.classifier)
 
 
 def test_accuracy_falls_with_noise() -> None:

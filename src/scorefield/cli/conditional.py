@@ -110,10 +110,14 @@ def deblur(
     mean, and twice their standard deviation. Elsewhere sample j of image i is number i n + j.
     """
     import scorefield as sf
+    from scorefield.cli.choices import OptionError
     from scorefield.cli.completions import image_size, read_images, restore
 
     model = request.open()
-    x, operator = read_images(model, request, image_size(model)), sf.Blur.gaussian(blur)
+    size = image_size(model)
+    if not 0 < blur <= min(size):
+        raise OptionError(f"--blur {blur:g} of images of {size[0]} by {size[1]}: give a positive number up to the side")
+    x, operator = read_images(model, request, size), sf.Blur.gaussian(blur)
     y = operator.apply(x) if degrade else x
     restore(request, model, operator, y, y, std, degraded=degrade, blur=blur)
 

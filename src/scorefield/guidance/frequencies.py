@@ -32,13 +32,15 @@ class Blur(Spectral):
 
     @classmethod
     def gaussian(cls, std: float, size: int | None = None) -> "Blur":
-        """A Gaussian of standard deviation `std` pixels, cut off at 3 of them or at `size` pixels.
+        """A Gaussian of standard deviation `std` pixels, of 3 of them to each side or of `size` pixels, an odd number.
 
         >>> float(Blur.gaussian(1.0).kernel.sum())
         1.0
         """
         if not 0 < std < math.inf:
             raise ValueError(f"blur of {std} pixels, expected a positive number")
+        if size is not None and (size < 1 or size % 2 == 0):
+            raise ValueError(f"a kernel of {size} pixels, expected an odd number of them")
         half = math.ceil(3 * std) if size is None else size // 2
         line = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / std) ** 2)
         kernel = torch.outer(line, line)
