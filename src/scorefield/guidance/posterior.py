@@ -13,7 +13,8 @@ The methods differ in what they take for C. With r = sigma/alpha:
 
 - ``Full``: C as it is (MMPS, Rozet et al. 2024). Exact for Gaussian data, and then for any SDE and sampler the law is
   the posterior; each iteration of its solution costs a backward evaluation.
-- ``RowSums``: for A C A' the diagonal matrix of its row sums (TMPD, Boys et al. 2023); two backward evaluations.
+- ``RowSums``: for A C A' the diagonal matrix of its row sums' moduli (TMPD, Boys et al. 2023); two backward
+  evaluations.
 - ``Isotropic``: r²d²/(r² + d²), exact for uncorrelated data of deviation d (PiGDM, Song et al. 2023, with d = 1), and
   r² unless d is given; one.
 - ``Nothing``: 0 (DPS, Chung et al. 2022, before it is normalized), overconfident where r is large, and unstable where s
