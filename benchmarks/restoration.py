@@ -302,7 +302,7 @@ def summary(r: dict, images: int | None = None, default: dict | None = None) -> 
 
 
 def report(out: Path, data: str) -> None:
-    """README.md and a picture for each problem, from what was run."""
+    """tables.md and a picture for each problem, from what was run."""
     x = open_data(data).tensor()[:SHOWN] / 255
     columns = (
         "",
