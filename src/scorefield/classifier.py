@@ -11,6 +11,7 @@ cross-entropy on perturbed data, whose minimum over all functions of (x, t) is p
     min E_t E_(x_0, y) E_z  -log q(y | alpha x_0 + sigma z, t).                                   (2)
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -53,7 +54,7 @@ def class_index(label: int | str, classes: int, names: Sequence[str] = ()) -> in
     """
     if isinstance(label, str) and label in names:
         return list(names).index(label)
-    number = int(label) if not isinstance(label, str) or label.isdecimal() else -1
+    number = (int(label) if label.isdecimal() else -1) if isinstance(label, str) else operator.index(label)
     if not 0 <= number < classes:
         named = f" or one of {', '.join(names)}" if names else ""
         raise ValueError(f"label {label}, expected 0 to {classes - 1}{named}")

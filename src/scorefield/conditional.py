@@ -185,6 +185,11 @@ def _sampled(
     positive(turns, "turns")
     if method in ("ddrm", "smc") and sampler is not None:
         raise ValueError(f"a sampler with method {method!r}, which is one: leave it out")
+    if method in ("replacement", "repaint") and isinstance(sampler, Adaptive):
+        raise ValueError(
+            f"{type(sampler).__name__} with method {method!r}, which replaces at given times: take a sampler that "
+            "walks a grid"
+        )
     if method == "repaint" and whole.std > 0:
         raise ValueError(
             f"std={whole.std:g} with method 'repaint', whose turns forget what is noisy: take another method"

@@ -387,6 +387,13 @@ def test_what_is_refused(unchecked):
             lambda: sf.sample(Posterior(model, Measurement(operator, normal(2, 3), 0.1), Full()), 3),
             "2 measurements, and a sample of number 2",
         ),
+        (lambda: Mask(torch.tensor([0.5, 1.0])), "Mask of float32, expected bool"),
+        (lambda: Matrix(torch.ones(2, 3, dtype=torch.int64), (3,)), "Matrix of int64, expected float32 or float64"),
+        (
+            lambda: sf.posterior(model, operator, y, method="replacement", sampler=sf.ProbabilityFlow(), steps=5),
+            "ProbabilityFlow with method 'replacement'",
+        ),
+        (lambda: sf.Blur.gaussian(1.0, size=4), "a kernel of 4 pixels, expected an odd number"),
         (lambda: DDRM(Measurement(operator, y), eta=2.0), "eta 2.0, expected 0 to 1"),
         (lambda: TwistedSMC(Measurement(operator, y), logsnr(VP(), 5), 0), "0 particles, expected 1 or more"),
         (lambda: Proximal(model, Measurement(operator, y), 0.0), "strength 0.0, expected a positive number"),

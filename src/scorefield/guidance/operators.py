@@ -107,6 +107,11 @@ class Mask(Spectral):
 
     known: Bool[Tensor, "..."]
 
+    def __post_init__(self) -> None:
+        if self.known.dtype != torch.bool:
+            kind = str(self.known.dtype).removeprefix("torch.")
+            raise ValueError(f"Mask of {kind}, expected bool, True where a number is known")
+
     def spectrum(self, x: Data) -> Tensor:
         """x itself."""
         return x
@@ -230,6 +235,9 @@ class Matrix(Spectral):
                 f"Matrix of {tuple(matrix.shape)} for data {shape} of {math.prod(shape)} numbers, expected one column "
                 "for each"
             )
+        if matrix.dtype not in (torch.float32, torch.float64):
+            kind = str(matrix.dtype).removeprefix("torch.")
+            raise ValueError(f"Matrix of {kind}, expected float32 or float64")
         if not bool(matrix.isfinite().all()):
             raise ValueError("Matrix with entries that are not finite: mend them")
         self.matrix, self.shape = matrix, tuple(shape)
