@@ -251,12 +251,32 @@ def test_a_budget_is_what_is_spent(method):
         sf.posterior(model, Average(2), torch.zeros(2, 1, 2, 2), std=std, method=method, budget=1)
 
 
+@pytest.mark.parametrize("method", ["mmps", "ddrm", "smc", "repaint"])
+def test_every_step_is_told(method):
+    told, law = [], mixture(1, 4, 4)
+    sf.posterior(
+        ExactModel(VP(), law),
+        Average(2),
+        torch.zeros(1, 1, 2, 2).double(),
+        method=method,
+        steps=4,
+        particles=2,
+        callback=lambda progress: told.append((progress.step, progress.steps, tuple(progress.x.shape))),
+    )
+    assert told == [(i, 4, (1, 1, 4, 4)) for i in (1, 2, 3, 4)]
+
+
 def test_data_whose_channels_have_units_of_their_own():
     law = correlated(2)
     space = sf.DataSpace((2,), shift=(1.0, 2.0), scale=(0.5, 3.0))
     operator = Matrix(torch.tensor([[1.0, 1.0]], dtype=torch.float64), (2,))
     y = torch.tensor([[3.0]], dtype=torch.float64)
-    x = sf.posterior(ExactModel(VP(), law, space), operator, y, std=0.1, n=200, steps=40)[0]
+    model = ExactModel(VP(), law, space)
+    x = sf.posterior(model, operator, y, std=0.1, n=200, steps=40)[0]
+    for known in (Mask(torch.tensor([True, False])), Matrix(torch.tensor([[1.0, 0.0]]).double(), (2,))):
+        y_known = known.apply(torch.tensor([[2.0, 0.0]]).double())
+        found = sf.posterior(model, known, y_known, method="ddrm", n=5, steps=10)[0]
+        torch.testing.assert_close(found[:, 0], torch.full((5,), 2.0).double())
     units = torch.tensor([0.5, 3.0], dtype=torch.float64)
     mine = Matrix(units[None] * operator.matrix, (2,))
     exact = conditioned(law, mine, y - 3.0, 0.1)
