@@ -62,7 +62,9 @@ def test_every_operator(method, name):
         assert found[0] < 0.02
 
 
-@pytest.mark.parametrize(("method", "name"), [("diffpir", "Mask"), ("ddrm", "Average"), ("replacement", "Fourier")])
+@pytest.mark.parametrize(
+    ("method", "name"), [("mmps", "Grey"), ("diffpir", "Mask"), ("ddrm", "Average"), ("replacement", "Fourier")]
+)
 def test_two_modes(method, name):
     """The shares of the modes, as far as chance allows from one machine to another."""
     cell = cells_of("And images with every operator.*?\n", method)[list(posteriors.OPERATORS).index(name)]
