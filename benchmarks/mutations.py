@@ -37,6 +37,8 @@ SLIPS = [
     ("DiffPIR: the noise without r", "guidance/posterior.py", "(self.measurement.std * alpha / sigma) ** 2", "self.measurement.std ** 2", "guidance/test_posterior.py"),
     ("DDRM: the pull by r² for r", "guidance/ddrm.py", "denoised + ratio * (kept * (known", "denoised + ratio**2 * (kept * (known", "guidance/test_posteriors_page.py"),
     ("particles: weights that forget the proposal", "guidance/smc.py", "weights + correction, twist", "weights, twist", "guidance/test_posteriors_page.py"),
+    ("particles: a twist without r", "guidance/smc.py", "(ratio * d) ** 2", "d ** 2", "guidance/test_posteriors_page.py"),
+    ("TMPD: negative sums as nothing", "guidance/posterior.py", ".real.abs()", ".real.clamp(min=0)", "guidance/test_posteriors_page.py"),
     ("systems: a step that may run away", "guidance/systems.py", ".sqrt().clamp(max=1).nan_to_num(0.0)", ".sqrt().clamp(min=1).nan_to_num(0.0)", "guidance/test_posterior.py"),
     ("systems: the least residual only", "guidance/systems.py", "chosen = least + share[:, None]", "chosen = least + 0 * share[:, None]", "guidance/test_posterior.py"),
     ("systems: rounding counts as an image", "guidance/systems.py", "ended |= going & (size <= rounding)", "ended |= going & (size <= 0)", "guidance/test_posterior.py"),
