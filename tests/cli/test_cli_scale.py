@@ -21,6 +21,8 @@ from scorefield.cli.processes import ProcessError, Processes
 from scorefield.data import Shards, open_data, to_uint8
 
 DYING = Path(__file__).parent / "dying.py"
+LEAVING = Path(__file__).parent / "leaving.py"
+ALONE = "threads of a group of processes left: 0\n"
 QUICK = {"batch_size": 2, "steps": 3, "sampler": "ancestral"}
 
 
@@ -88,10 +90,10 @@ def test_two_processes_of_which_one_is_killed_end_with_the_bytes_of_one_process(
     assert (told["n"], told["resumed"], told["processes"], told["nfe"]) == (11, done, 2, 4)
     assert content("two") == content("one")
 
-    first, second = two_processes("-m", "scorefield", *command, "--seed", "1")
+    first, second = two_processes(LEAVING, *command, "--seed", "1")
     refused = "error: two holds samples of seed 0; seed 1 given: give the same to go on, or another folder\n"
-    assert first == (2, "", refused)
-    assert second == (2, "", "")
+    assert first == (2, "", refused + ALONE)
+    assert second == (2, "", ALONE)
     assert content("two") == content("one")
 
 
@@ -104,6 +106,18 @@ def test_killed_at_any_moment_it_ends_with_the_bytes_of_an_undisturbed_run(cli, 
     assert died.stdout.splitlines()[-1] == f"{moments} {moments}"
     for folder in Path("killed").iterdir():
         assert content(folder) == content("whole"), folder
+
+
+@pytest.mark.parametrize("classifier", [False, True])
+def test_of_two_processes_that_train_one_speaks(here, classifier):
+    numbers = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    np.savez("table.npz", samples=numbers, labels=np.arange(16) % 2)
+    small = ["--data", "table.npz", "--out", "run", "--steps", "2", "--batch-size", "4", "model.width=8", "--json"]
+    command = ["train-classifier", "vectors"] if classifier else ["train", "table", "data.shape=[2]"]
+    first, second = two_processes(LEAVING, *command, *small)
+    assert json.loads(first[1])["steps"] == 2
+    assert first[2].endswith(ALONE)
+    assert second == (0, "", ALONE)
 
 
 def test_processes_that_do_not_find_one_another_are_one_line(here):

@@ -10,16 +10,16 @@ from scorefield.cli.options import JsonOption, ModelArgument
 
 def info(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Describe a model: network, SDE, data, how it was trained."""
-    import torch
     from rich.table import Table
 
     from scorefield.cli.result import tell
     from scorefield.cli.session import describe_model
+    from scorefield.nn.weightless import weightless
     from scorefield.recipes.build import build
     from scorefield.recipes.load import unknown_sections
 
     folder, recipe, metadata = describe_model(model)
-    with torch.device("meta"):
+    with weightless():
         parameters = sum(parameter.numel() for parameter in build(recipe).network.parameters())
     table = Table(show_header=False, box=None, title=model, title_justify="left")
     table.add_row("folder", folder)

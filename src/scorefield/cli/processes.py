@@ -102,21 +102,40 @@ def launched() -> Iterator[Processes]:
         return
     from accelerate import PartialState  # type: ignore[import-untyped]
 
-    try:
-        state = PartialState(cpu=True, backend="gloo", timeout=PATIENCE)
-    except (ValueError, RuntimeError) as error:
-        raise ProcessError(
-            f"WORLD_SIZE is {world}, but these processes do not find one another ({str(error).splitlines()[0]}): start "
-            "them with torchrun or accelerate launch, or unset WORLD_SIZE"
-        ) from None
-    try:
+    with group_ended():
+        try:
+            state = PartialState(cpu=True, backend="gloo", timeout=PATIENCE)
+        except (ValueError, RuntimeError) as error:
+            raise ProcessError(
+                f"WORLD_SIZE is {world}, but these processes do not find one another "
+                f"({str(error).splitlines()[0]}): start them with torchrun or accelerate launch, or unset WORLD_SIZE"
+            ) from None
         yield Processes(state.process_index, state.num_processes, state.local_process_index)
+
+
+def speaks() -> bool:
+    """Whether this process, of those that a launcher has started, is the one that tells the result."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def group_ended() -> Iterator[None]:
+    """End the group of processes that is begun within: its threads abort a process whose interpreter they outlive."""
+    import torch.distributed.nn  # noqa: F401  a group that is there at this import is kept by defaults of functions
+
+    try:
+        yield
     except KeyboardInterrupt:  # others may be at work for days, for whom an orderly end would wait
         raise
-    except BaseException:  # threads of the group that outlive the interpreter abort the process
-        state.destroy_process_group()
+    except BaseException:
+        _end_group()
         raise
-    state.destroy_process_group()
+    _end_group()
+
+
+def _end_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _attempt(action: Callable[[], Result]) -> tuple[Result | None, str | None]:

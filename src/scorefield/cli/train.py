@@ -46,6 +46,7 @@ def train(
 
     import scorefield as sf
     from scorefield.cli.errors import INTERRUPTED
+    from scorefield.cli.processes import group_ended, speaks
     from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.session import choose_device
     from scorefield.data import check_writable, open_data
@@ -65,16 +66,18 @@ def train(
         source = open_data(data, split=split)
     start = None if init is None else sf.load(init, device="cpu")
     elapsed, console = stopwatch(), Console(stderr=True)
-    trained = run_training(chosen, source, out, init=start, resume=resume, device=place, console=console)
+    with group_ended():
+        trained = run_training(chosen, source, out, init=start, resume=resume, device=place, console=console)
     again = "" if trained.finished else ", stopped: give the same command to go on"
-    tell(
-        as_json,
-        f"{out}: {trained.steps} of {chosen.training.steps} steps in {elapsed():.0f} s{again}",
-        out=out,
-        steps=trained.steps,
-        finished=trained.finished,
-        images_seen=trained.steps * chosen.training.batch_size,
-        seconds=elapsed(),
-    )
+    if speaks():
+        tell(
+            as_json,
+            f"{out}: {trained.steps} of {chosen.training.steps} steps in {elapsed():.0f} s{again}",
+            out=out,
+            steps=trained.steps,
+            finished=trained.finished,
+            images_seen=trained.steps * chosen.training.batch_size,
+            seconds=elapsed(),
+        )
     if not trained.finished:
         raise typer.Exit(INTERRUPTED)

@@ -60,6 +60,7 @@ def train_classifier(
     from scorefield.checkpoint import bundled_models
     from scorefield.cli.choices import OptionError
     from scorefield.cli.errors import INTERRUPTED
+    from scorefield.cli.processes import group_ended, speaks
     from scorefield.cli.result import stopwatch, tell
     from scorefield.cli.session import choose_device, describe_model
     from scorefield.data import Source, check_writable, open_data
@@ -93,22 +94,24 @@ def train_classifier(
     place = choose_device(device).type
     check_writable(f"{run}/recipe.yaml")
     elapsed = stopwatch()
-    trained = run_training(recipe, source, run, resume=resume, device=place, console=Console(stderr=True))
-    measured = None if held_out is None else accuracy(trained.model, held_out)
+    with group_ended():
+        trained = run_training(recipe, source, run, resume=resume, device=place, console=Console(stderr=True))
     again = "" if trained.finished else ", stopped: give the same command to go on"
-    tell(
-        as_json,
-        f"{run}: {trained.steps} of {recipe.training.steps} steps in {elapsed():.0f} s{again}",
-        out=run,
-        steps=trained.steps,
-        finished=trained.finished,
-        images_seen=trained.steps * recipe.training.batch_size,
-        accuracy=None if measured is None else {f"{row.ratio:g}": row.accuracy for row in measured},
-        cross_entropy=None if measured is None else {f"{row.ratio:g}": row.cross_entropy for row in measured},
-        seconds=elapsed(),
-    )
-    if measured is not None and not as_json:
-        Console().print(_table(measured))
+    if speaks():
+        measured = None if held_out is None else accuracy(trained.model, held_out)
+        tell(
+            as_json,
+            f"{run}: {trained.steps} of {recipe.training.steps} steps in {elapsed():.0f} s{again}",
+            out=run,
+            steps=trained.steps,
+            finished=trained.finished,
+            images_seen=trained.steps * recipe.training.batch_size,
+            accuracy=None if measured is None else {f"{row.ratio:g}": row.accuracy for row in measured},
+            cross_entropy=None if measured is None else {f"{row.ratio:g}": row.cross_entropy for row in measured},
+            seconds=elapsed(),
+        )
+        if measured is not None and not as_json:
+            Console().print(_table(measured))
     if not trained.finished:
         raise typer.Exit(INTERRUPTED)
 

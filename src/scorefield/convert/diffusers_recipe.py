@@ -19,13 +19,13 @@ The first two have images in [-1, 1], the last in [0, 1].
 import math
 from typing import Any
 
-import torch
 from torch import nn
 
 from scorefield.convert.diffusers_names import group_counts
 from scorefield.convert.diffusers_schema import Process, UNet2D, VarianceExploding, VariancePreserving
 from scorefield.convert.weights import ConversionError
 from scorefield.nn import UNet
+from scorefield.nn.weightless import weightless
 from scorefield.recipes import Recipe, RecipeError, parse_recipe
 from scorefield.recipes.build import build
 
@@ -165,7 +165,7 @@ def _groups(unet: UNet2D, tree: dict[str, Any], where: str) -> dict[str, int]:
     candidates = [4, 1] if unet.skips else [1, 4]
     for group_channels in candidates:
         option = {"group_channels": group_channels}
-        with torch.device("meta"):
+        with weightless():
             network = build(parse_recipe({**tree, "model": {**tree["model"], **option}}, where)).network
         assert isinstance(network, UNet)
         wanted = set(group_counts(unet, network).values())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.convert.weights import check_weights
+from scorefield.nn.weightless import weightless
 from scorefield.recipes import Recipe
 from scorefield.recipes.build import RecipeModel, build
 from scorefield.recipes.build_classifier import RecipeClassifier
@@ -33,7 +34,7 @@ def model_with(recipe: Recipe, weights: Callable[[nn.Module], Mapping[str, Tenso
 
 def filled(make: Callable[[], Made], weights: Callable[[nn.Module], Mapping[str, Tensor]], where: str) -> Made:
     """What `make` makes, a model or a classifier, with the weights of its network; all else as in `model_with`."""
-    with torch.device("meta"):
+    with weightless():
         empty = make().network
     named = weights(empty)
     check_weights(empty, named, where)

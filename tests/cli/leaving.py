@@ -1,0 +1,14 @@
+"""The command line, which says at its end how many threads of a group of processes there still are.
+
+The interpreter aborts a process whose threads outlive it, but seldom.
+"""
+
+import sys
+from pathlib import Path
+
+from scorefield.cli import main
+
+status = main()
+names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+print("threads of a group of processes left:", sum("gloo" in name or "tcp" in name for name in names), file=sys.stderr)
+sys.exit(status)
