@@ -8,7 +8,9 @@ from pathlib import Path
 
 from scorefield.cli import main
 
-status = main()
-names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
-print("threads of a group of processes left:", sum("gloo" in name or "tcp" in name for name in names), file=sys.stderr)
-sys.exit(status)
+if __name__ == "__main__":
+    status = main()
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    left = sum("gloo" in name or "tcp" in name for name in names)
+    print("threads of a group of processes left:", left, file=sys.stderr)
+    sys.exit(status)
