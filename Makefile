@@ -19,9 +19,9 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/demo
 	.venv/bin/scorefield demo --out demo
 
-# what is tested is small: a second thread costs more than it does
+# a process for each core: what is tested is small, and a second thread costs more than it does
 test: .venv/dev
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/dev
 	.venv/bin/ruff check .
