@@ -357,11 +357,15 @@ def _weight(model: ScoreModel) -> Tensor:
 
 
 def place(model: ScoreModel, y: Tensor) -> Tensor:
-    """`y` in the device and dtype of the model's weights, complex numbers in theirs; as it is where there are none."""
+    """`y` in the device and dtype of the model's weights, complex numbers in those of float32 or better.
+
+    It stays as it is where the model has no weights.
+    """
     weight = next(model.parameters(), None)
     if weight is None:
         return y
-    return y.to(weight.device, weight.dtype.to_complex() if y.is_complex() else weight.dtype)
+    parts = torch.promote_types(weight.dtype, torch.float32)
+    return y.to(weight.device, parts.to_complex() if y.is_complex() else weight.dtype)
 
 
 def batches(indices: range, batch_size: int) -> Iterator[range]:

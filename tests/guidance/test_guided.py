@@ -240,7 +240,7 @@ def test_labels_of_each_sample_go_with_it_in_every_batch(size):
 
 @pytest.mark.usefixtures("unchecked")
 def test_labels_that_are_none_are_refused():
-    for label in (3, -1, "d", "7"):
+    for label in (3, -1, "d", "7", 1.5):
         with pytest.raises(ValueError, match=rf"label {label}, expected 0 to 2 or one of a, b, c"):
             guided(VP(), label)
     with pytest.raises(ValueError, match=r"labels \[0, 3\], expected 0 to 2"):

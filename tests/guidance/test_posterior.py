@@ -326,16 +326,31 @@ def test_measurements_that_repeat_or_contradict_one_another():
     torch.testing.assert_close(twice[:, 0], torch.full((2,), 0.5).double())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_what_no_direction_sees_stays_out_of_a_solution(dtype):
     """Singular systems, with a right side that they do not reach: the least squares, and no rounding made large."""
     rows = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]).to(
         dtype
     )
     gram, b = rows @ rows.T, normal(3, 4).to(dtype)
-    w = solve(lambda w: w @ gram, b, tol=1e-7, iterations=50)
-    torch.testing.assert_close(w @ rows, b @ torch.linalg.pinv(gram) @ rows, rtol=0, atol=1e-4)
+    w = solve(lambda w: w @ gram, b, tol=1e-7, iterations=50).double()
+    rows, gram, b = rows.double(), gram.double(), b.double()
+    off = max(1e-4, 4 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(w @ rows, b @ torch.linalg.pinv(gram) @ rows, rtol=0, atol=off)
     assert float(w.abs().max()) < 10
+
+
+@pytest.mark.parametrize("method", ["mmps", "ddrm", "diffpir", "replacement", "smc"])
+@pytest.mark.parametrize("operator", [Fourier(normal(28, 28) > 0), Blur.gaussian(1.0)], ids=name)
+def test_models_in_half_precision(operator, method):
+    """Their samples are those of the same model in float32, as far as 8 bits tell."""
+    y = operator.apply(torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    whole, half = (
+        sf.posterior(sf.load("mnist").to(dtype), operator, y, std=0.3, method=method, n=1, steps=3, particles=2)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - whole).square().mean().sqrt() < 0.03
 
 
 def test_systems_in_half_precision():

@@ -51,10 +51,11 @@ def test_the_page(method, std):
         ("diffpir", "Fourier"),
         ("ddrm", "Blur"),
         ("replacement", "Matrix"),
+        ("repaint", "Matrix"),
     ],
 )
 def test_every_operator(method, name):
-    """Each of the methods that are quick with one of the operators."""
+    """Each method, but for particles, with one of the operators."""
     cells = cells_of("## Every operator", method)
     found = posteriors.operated(method, name)
     assert cells[list(posteriors.OPERATORS).index(name)] == posteriors.cell(found)

@@ -49,7 +49,7 @@ class DDRM(Sampler):
         tight = denoised + ratio * (kept * (known - denoised) / error + self.eta * z)
         unseen = denoised + ratio * (kept * eps + self.eta * z)
         measured = torch.where(error <= ratio, loose, tight)
-        return operator.data(model.sde.alpha(s) * torch.where(operator.seen(denoised), measured, unseen))
+        return operator.data(model.sde.alpha(s) * torch.where(operator.seen(denoised), measured, unseen)).to(x)
 
     def finish(self, model: ScoreModel, x: Data, t: Instant, past: Past) -> Data:  # noqa: ARG002
         """The denoised data, with the measured part exact where it has no noise."""

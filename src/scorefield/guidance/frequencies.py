@@ -49,6 +49,7 @@ class Blur(Spectral):
     def _transfer(self, like: Tensor) -> Tensor:
         """The kernel's transform at the frequencies of `like`."""
         height, width = like.shape[-2:]
+        like = _single(like)
         kernel = self.kernel.to(like)
         rows, columns = (torch.arange(n, device=like.device) - n // 2 for n in kernel.shape)
         whole = like.new_zeros(height, width)
@@ -59,9 +60,9 @@ class Blur(Spectral):
     def _turn(self, x: Tensor, *, back: bool = False) -> Tensor:
         """The phase of the kernel's transform."""
         transfer = self._transfer(x)
-        phase = torch.where(transfer.abs() > 0, transfer / transfer.abs().clamp(min=torch.finfo(x.dtype).tiny), 1)
-        turned: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * (phase.conj() if back else phase)).real
-        return turned
+        phase = torch.where(transfer.abs() > 0, transfer / transfer.abs().clamp(min=torch.finfo(transfer.dtype).tiny), 1)
+        turned: Tensor = torch.fft.ifft2(torch.fft.fft2(_single(x)) * (phase.conj() if back else phase)).real
+        return turned.to(x.dtype)
 
     def spectrum(self, x: Data) -> Tensor:
         """Hartley's transform."""
@@ -73,7 +74,7 @@ class Blur(Spectral):
 
     def values(self, c: Tensor) -> Tensor:
         """The modulus of the kernel's transform."""
-        return self._transfer(c).abs()
+        return self._transfer(c).abs().to(c.dtype)
 
     def coefficients(self, y: Tensor) -> Tensor:
         """Hartley's transform, after the phase is turned back."""
@@ -114,7 +115,7 @@ class Fourier(Spectral):
 
     def measurement(self, c: Tensor) -> Tensor:
         """The known coefficients."""
-        image = _hartley(self._unscaled(c))
+        image = _single(_hartley(self._unscaled(c)))
         return torch.where(self.known.to(c.device), torch.fft.fft2(image, norm="ortho"), 0)
 
     def _unscaled(self, c: Tensor) -> Tensor:
@@ -122,8 +123,13 @@ class Fourier(Spectral):
         return torch.where(d > 0, c / torch.where(d > 0, d, 1), 0)
 
 
+def _single(x: Tensor) -> Tensor:
+    """x in float32 or better: not every device transforms less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _hartley(x: Tensor) -> Tensor:
     if x.ndim < 3:
         raise ValueError(f"data of shape {tuple(x.shape[1:])}, expected images: (…, height, width)")
-    transform: Tensor = torch.fft.fft2(x, norm="ortho")
-    return transform.real - transform.imag
+    transform: Tensor = torch.fft.fft2(_single(x), norm="ortho")
+    return (transform.real - transform.imag).to(x.dtype)

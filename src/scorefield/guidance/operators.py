@@ -94,7 +94,7 @@ class Spectral(Operator):
     def project(self, x: Data, y: Tensor) -> Data:
         """x with what y says of it, without noise."""
         c = self.spectrum(x)
-        return self.data(torch.where(self.seen(c), self.scaled(y), c))
+        return self.data(torch.where(self.seen(c), self.scaled(y), c)).to(x)
 
 
 @dataclass(frozen=True, eq=False)

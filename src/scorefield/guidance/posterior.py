@@ -189,5 +189,5 @@ class Proximal(_Conditioned):
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         variance = self.strength * (self.measurement.std * alpha / sigma) ** 2
         w = self.measurement.regularized(self.measurement.residual(denoised), variance, torch.ones_like(variance))
-        change = self.measurement.operator.adjoint(w)
+        change = self.measurement.operator.adjoint(w).to(denoised)
         return denoised + change, noise - expand(alpha / sigma, noise) * change

@@ -60,7 +60,7 @@ def replaced(measurement: Measurement, sde: LinearSDE, x: Data, t: Instant, z: D
     alpha, sigma, c = sde.alpha(t), sde.sigma(t), operator.spectrum(x)
     variance = sigma**2 - (alpha * measurement.errors(c)) ** 2
     known = alpha * operator.scaled(measurement.y) + torch.sqrt(variance.clamp(min=0)) * operator.spectrum(z)
-    return operator.data(torch.where(operator.seen(c) & (variance >= 0), known, c))
+    return operator.data(torch.where(operator.seen(c) & (variance >= 0), known, c)).to(x)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_ROUNDING = 100
-"""An image below so many roundings of what the map makes elsewhere is none: the direction is not seen."""
+_ROUNDING, _COARSE = 100, 0.01
+"""An image below so many roundings of what the map makes elsewhere, or below this share of it where numbers are coarser
+than that, is none: the direction is not seen."""
 
 
 def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iterations: int) -> Tensor:
@@ -31,6 +32,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
         real = v.to(b.real.dtype)
         return torch.view_as_complex(real.reshape(*b.shape, 2)) if b.is_complex() else real.reshape(b.shape)
 
+    null = min(_ROUNDING * torch.finfo(b.real.dtype).eps, _COARSE)
     target = residual = flat(b)
     whole, gain = target.norm(dim=1), target.new_zeros(len(b))
     ended = torch.zeros(len(b), dtype=torch.bool, device=b.device)
@@ -43,7 +45,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
         direction = torch.where(going[:, None], residual, 0)
         image = flat(apply(shaped(direction)))
         gain = torch.maximum(gain, (image.norm(dim=1) / direction.norm(dim=1)).nan_to_num(0.0))
-        rounding = _ROUNDING * torch.finfo(b.real.dtype).eps * gain * direction.norm(dim=1)
+        rounding = null * gain * direction.norm(dim=1)
         for _ in range(2):  # orthogonal to rounding
             share = torch.einsum("bkd,bd->bk", images, image)
             direction = direction - torch.einsum("bk,bkd->bd", share, directions)
