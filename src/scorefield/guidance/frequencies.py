@@ -60,7 +60,8 @@ class Blur(Spectral):
     def _turn(self, x: Tensor, *, back: bool = False) -> Tensor:
         """The phase of the kernel's transform."""
         transfer = self._transfer(x)
-        phase = torch.where(transfer.abs() > 0, transfer / transfer.abs().clamp(min=torch.finfo(transfer.dtype).tiny), 1)
+        modulus = transfer.abs()
+        phase = torch.where(modulus > 0, transfer / modulus.clamp(min=torch.finfo(modulus.dtype).tiny), 1)
         turned: Tensor = torch.fft.ifft2(torch.fft.fft2(_single(x)) * (phase.conj() if back else phase)).real
         return turned.to(x.dtype)
 
