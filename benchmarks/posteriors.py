@@ -35,7 +35,7 @@ OPERATED = """## Every operator
 
 Images of 2 × 4 × 4 correlated numbers, VP, noise of 0.2; cells as above, in the 32 principal directions of the
 posterior. Systems are solved to the end here, in up to 50 iterations. RePaint's measurements are without noise, and
-those of Blur then leave nothing unknown.
+those of Blur then leave nothing unknown; directions that were measured do not count.
 
 """
 MIXTURE = """
@@ -147,7 +147,7 @@ def errors(method, sde, std, law=None, operator=OPERATOR, y=Y):
         alpha, sigma = sde.alpha(times[-1]), sde.sigma(times[-1])
         found, spread = end.flatten() / alpha, around / alpha**2 - (sigma / alpha) ** 2 * unit
     seen, axes = torch.linalg.eigh(covariance)
-    kept = seen > 1e-6  # without noise one direction is known
+    kept = seen > 1e-6  # without noise some are known
     axes = axes[:, kept]
     scale = seen[kept].sqrt()
     off = ((axes.T @ (found - mean)).abs() / scale).max()

@@ -7,6 +7,7 @@ trained in. Sample i of a seed is the same whatever the batch size.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -270,7 +271,7 @@ def generate(
     model: ScoreModel, sampler: Sampler | Adaptive, times: Grid | None, noise: Noise, callback: Callback | None
 ) -> Tensor:
     """One batch in model units, from the prior's noise."""
-    x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
+    x = model.sde.prior.sample(noise.normal(model.space.shape, dtype_of(model)))
     if isinstance(sampler, Adaptive):
         return sampler.sample(model, x, noise)
     assert times is not None
@@ -331,7 +332,7 @@ def calibrate(
     True
     """
     noise = Noise(seed, range(positive(samples, "samples")), device_of(model), "calibration")
-    x = model.sde.prior.sample(noise.normal(model.space.shape, _weight(model).dtype))
+    x = model.sde.prior.sample(noise.normal(model.space.shape, dtype_of(model)))
     found = calibration.calibrate(model, x, budgets, batch_size=batch_size, trials=trials, callback=callback)
     model.plans = {**model.plans, **{budget: each.plan for budget, each in found.items()}}
     return found
@@ -348,12 +349,14 @@ def time_grid(model: ScoreModel, steps: int, grid: GridName | None) -> Grid:
 
 def device_of(model: ScoreModel) -> torch.device:
     """Where the model's weights live; the CPU for one that has none."""
-    return _weight(model).device
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
-def _weight(model: ScoreModel) -> Tensor:
-    """A weight of the model, which tells device and dtype."""
-    return next(chain(model.parameters(), model.buffers()), torch.empty(0))
+def dtype_of(model: ScoreModel) -> torch.dtype:
+    """The widest of the model's weights, some of which may be rounded; the default's for one that has none."""
+    widths = {weight.dtype for weight in model.parameters()}
+    widths = widths or {buffer.dtype for buffer in model.buffers() if buffer.is_floating_point()}
+    return reduce(torch.promote_types, widths or {torch.get_default_dtype()})
 
 
 def place(model: ScoreModel, y: Tensor) -> Tensor:
@@ -361,11 +364,11 @@ def place(model: ScoreModel, y: Tensor) -> Tensor:
 
     It stays as it is where the model has no weights.
     """
-    weight = next(model.parameters(), None)
-    if weight is None:
+    if next(model.parameters(), None) is None:
         return y
-    parts = torch.promote_types(weight.dtype, torch.float32)
-    return y.to(weight.device, parts.to_complex() if y.is_complex() else weight.dtype)
+    dtype = dtype_of(model)
+    parts = torch.promote_types(dtype, torch.float32)
+    return y.to(device_of(model), parts.to_complex() if y.is_complex() else dtype)
 
 
 def batches(indices: range, batch_size: int) -> Iterator[range]:

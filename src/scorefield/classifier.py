@@ -54,8 +54,10 @@ def class_index(label: int | str, classes: int, names: Sequence[str] = ()) -> in
     """
     if isinstance(label, str) and label in names:
         return list(names).index(label)
-    text = label if isinstance(label, str) else str(operator.index(label)) if hasattr(label, "__index__") else ""
-    number = int(text) if text.isdecimal() else -1
+    try:
+        number = (int(label) if label.isdecimal() else -1) if isinstance(label, str) else operator.index(label)
+    except TypeError:  # a fraction, or several
+        number = -1
     if not 0 <= number < classes:
         named = f" or one of {', '.join(names)}" if names else ""
         raise ValueError(f"label {label}, expected 0 to {classes - 1}{named}")

@@ -196,7 +196,12 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch):
 def test_loading_imports_neither_the_hub_nor_diffusers_nor_the_compiler():
     code = """
 import sys, scorefield as sf, scorefield.convert.diffusers
+from scorefield.nn.weightless import weightless
+from scorefield.recipes import load_recipe, preset_names
+from scorefield.recipes.build import build
 sf.sample(sf.load("mnist"), 1, steps=1)
+with weightless():
+    networks = [build(load_recipe(name)) for name in preset_names()]
 assert not {"huggingface_hub", "diffusers", "torch._dynamo"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,6 +16,7 @@ from scorefield.convert import ConversionError
 from scorefield.convert.edm_networks import read_module
 from scorefield.convert.pickled import parse
 from scorefield.convert.reference_file import read_checkpoint
+from scorefield.nn.weightless import weightless
 from scorefield.recipes import load_recipe
 from scorefield.recipes.build import build
 
@@ -153,6 +154,13 @@ def test_a_wide_network_without_the_weights_for_it_takes_no_memory(tmp_path) -> 
     theirs = network()
     theirs.model._init_kwargs["model_channels"] = 80_000
     assert "of another shape" in refused(pickled(tmp_path, theirs))
+
+
+@pytest.mark.parametrize("name", ["ve/ncsnv2/cifar10", "ve/cifar10_ncsnpp_continuous", "vp/ddpm/cifar10"])
+def test_networks_without_weights_have_no_numbers_at_all(name) -> None:
+    with weightless():
+        wide = build(load_recipe(name, ["model.channels=100000000"])).network
+    assert {tensor.device.type for tensor in (*wide.parameters(), *wide.buffers())} == {"meta"}
 
 
 PUBLISHED = COMMITTED / "ve_cifar10_ncsnpp_continuous"

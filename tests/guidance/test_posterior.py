@@ -353,6 +353,19 @@ def test_models_in_half_precision(operator, method):
     assert (half.float() - whole).square().mean().sqrt() < 0.03
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_particles_in_half_precision(dtype):
+    """Their weights, small differences of large numbers, tell them apart; without noise they are finite."""
+    model, start = sf.load("mnist").to(dtype), torch.zeros(1, 1, 28, 28, dtype=dtype)
+    y = torch.rand(1, 1, 7, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    sampler = TwistedSMC(Measurement(Average(4), y, 0.3), logsnr(model.sde, 1), particles=16)
+    particles, weights = sampler.run(model, start, Noise(0, range(1)))
+    assert particles.dtype == dtype
+    assert len(weights.unique()) == 16
+    exact = sf.posterior(model, Average(4), y, method="smc", steps=3, particles=4)
+    assert bool(exact.isfinite().all())
+
+
 def test_systems_in_half_precision():
     b = normal(3, 4)
     w = solve(lambda w: 2 * w, b.half(), tol=1e-3, iterations=5)

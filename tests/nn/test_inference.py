@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+import scorefield as sf
 from scorefield.network_model import ContinuousTime, NetworkModel
 from scorefield.nn import MLP, UNet
+from scorefield.recipes import load_recipe
+from scorefield.recipes.build import build
 from scorefield.score import VPrediction
 from scorefield.sde import VP
 from scorefield.space import DataSpace
@@ -69,6 +72,14 @@ def test_what_is_wide_stays_wide() -> None:
     assert not any("norm" in name or name.startswith("condition") for name in narrow)
 
 
+@pytest.mark.parametrize("name", ["ve/ncsnv2/cifar10", "cifar10"])
+def test_samples_stay_wide_whatever_comes_first(name) -> None:
+    """What walks is float32, also where the first of the weights is rounded; a model all in 16 bits has samples so."""
+    model = build(load_recipe(name, ["model.channels=8"])).eval()
+    assert sf.sample(copy.deepcopy(model).prepare("bf16"), 1, steps=1).dtype == torch.float32
+    assert sf.sample(model.to(torch.bfloat16), 1, steps=1).dtype == torch.bfloat16
+
+
 def test_gradients_pass_through_bfloat16(model) -> None:
     x, t = inputs(model)
     v = torch.randn_like(x)
@@ -93,6 +104,7 @@ def test_times_are_not_rounded_with_narrow_images() -> None:
 
 COMPILED = """
 import copy, torch
+import scorefield as sf
 from scorefield.network_model import ContinuousTime, NetworkModel
 from scorefield.nn import MLP
 from scorefield.score import NoisePrediction

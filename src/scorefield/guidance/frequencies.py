@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scorefield.guidance.operators import Spectral
-from scorefield.shapes import Data
+from scorefield.shapes import Data, single
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Blur(Spectral):
     def _transfer(self, like: Tensor) -> Tensor:
         """The kernel's transform at the frequencies of `like`."""
         height, width = like.shape[-2:]
-        like = _single(like)
+        like = single(like)
         kernel = self.kernel.to(like)
         rows, columns = (torch.arange(n, device=like.device) - n // 2 for n in kernel.shape)
         whole = like.new_zeros(height, width)
@@ -62,7 +62,7 @@ class Blur(Spectral):
         transfer = self._transfer(x)
         modulus = transfer.abs()
         phase = torch.where(modulus > 0, transfer / modulus.clamp(min=torch.finfo(modulus.dtype).tiny), 1)
-        turned: Tensor = torch.fft.ifft2(torch.fft.fft2(_single(x)) * (phase.conj() if back else phase)).real
+        turned: Tensor = torch.fft.ifft2(torch.fft.fft2(single(x)) * (phase.conj() if back else phase)).real
         return turned.to(x.dtype)
 
     def spectrum(self, x: Data) -> Tensor:
@@ -116,7 +116,7 @@ class Fourier(Spectral):
 
     def measurement(self, c: Tensor) -> Tensor:
         """The known coefficients."""
-        image = _single(_hartley(self._unscaled(c)))
+        image = single(_hartley(self._unscaled(c)))
         return torch.where(self.known.to(c.device), torch.fft.fft2(image, norm="ortho"), 0)
 
     def _unscaled(self, c: Tensor) -> Tensor:
@@ -124,13 +124,8 @@ class Fourier(Spectral):
         return torch.where(d > 0, c / torch.where(d > 0, d, 1), 0)
 
 
-def _single(x: Tensor) -> Tensor:
-    """x in float32 or better: not every device transforms less."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _hartley(x: Tensor) -> Tensor:
     if x.ndim < 3:
         raise ValueError(f"data of shape {tuple(x.shape[1:])}, expected images: (…, height, width)")
-    transform: Tensor = torch.fft.fft2(_single(x), norm="ortho")
+    transform: Tensor = torch.fft.fft2(single(x), norm="ortho")
     return (transform.real - transform.imag).to(x.dtype)

@@ -20,7 +20,7 @@ from scorefield.guidance.measurement import Measurement
 from scorefield.noise import Noise
 from scorefield.samplers.base import Adaptive, Progress, denoiser
 from scorefield.score import Denoiser, ScoreModel
-from scorefield.shapes import Data, Instant
+from scorefield.shapes import Data, Instant, single
 from scorefield.times import Grid
 
 
@@ -62,7 +62,7 @@ class TwistedSMC(Adaptive):
         model = denoiser(model.select(torch.arange(batch, device=x.device).repeat_interleave(count)), self)
         y = model.sde.prior.sample(draw())
         y[:, 0] = x
-        before = torch.zeros(batch, count, dtype=x.dtype, device=x.device)
+        before = single(torch.zeros(batch, count, dtype=x.dtype, device=x.device))
         weights = before
         for i, (t, s) in enumerate(pairwise(self.times)):
             denoised, eps, gradient, twist = self._twisted(model, mine, y, t)
@@ -98,9 +98,9 @@ class TwistedSMC(Adaptive):
         with torch.inference_mode(False), torch.enable_grad():
             leaf = y.detach().flatten(0, 1).clone().requires_grad_()
             denoised, eps = model.predict(leaf, t.clone())
-            c = operator.spectrum(denoised)
+            c = operator.spectrum(single(denoised))  # what is told apart are small differences of large numbers
             d = operator.values(c)
-            gap = operator.coefficients(measurement.y) - d * c
+            gap = operator.coefficients(single(measurement.y)) - d * c
             variance = (measurement.std**2 + (ratio * d) ** 2).clamp(min=1e-12)
             twist = -0.5 * torch.where(operator.seen(c), gap**2 / variance, 0).flatten(1).sum(1)
             gradient = torch.autograd.grad(twist.sum(), leaf)[0] if bool(sde.informative(t)) else torch.zeros_like(leaf)
@@ -117,7 +117,7 @@ def _moved(
     mean = sde.alpha(s) * denoised + (a * sde.sigma(s) ** 2 / sde.sigma(t)) * eps
     std = torch.sqrt(v) * sde.sigma(s) / sde.sigma(t)
     shift = v / a * gradient if bool(sde.informative(t)) else torch.zeros_like(gradient)
-    correction = -(shift / std * z + 0.5 * (shift / std) ** 2).flatten(2).sum(2)
+    correction = -single(shift / std * z + 0.5 * (shift / std) ** 2).flatten(2).sum(2)
     return mean + shift + std * z, correction
 
 

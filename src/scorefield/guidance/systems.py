@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scorefield.shapes import single
+
 _ROUNDING, _COARSE = 100, 0.01
 """An image below so many roundings of what the map makes elsewhere, or below this share of it where numbers are coarser
 than that, is none: the direction is not seen."""
@@ -25,8 +27,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, iteration
     """
 
     def flat(y: Tensor) -> Tensor:
-        real = (torch.view_as_real(y) if y.is_complex() else y).flatten(1)
-        return real.to(torch.promote_types(real.dtype, torch.float32))
+        return single((torch.view_as_real(y) if y.is_complex() else y).flatten(1))
 
     def shaped(v: Tensor) -> Tensor:
         real = v.to(b.real.dtype)

@@ -40,8 +40,9 @@ class PositionalEmbedding(nn.Module):
         if dim < 4:
             raise ValueError(f"a positional embedding needs at least 4 numbers, got {dim}; use more channels")
         self.dim = dim
-        exponents = torch.arange(dim // 2, dtype=torch.float32) * -(math.log(10000.0) / (dim // 2 - 1))
-        self.register_buffer("frequencies", exponents.exp(), persistent=False)
+        half = dim // 2
+        exponents = torch.linspace(0, half - 1, half, dtype=torch.float32).mul_(-(math.log(10000.0) / (half - 1)))
+        self.register_buffer("frequencies", exponents.exp_(), persistent=False)
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
         """Embed one number per sample."""
@@ -57,7 +58,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, dim: int, scale: float) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.randn(dim // 2) * scale)
+        self.register_buffer("frequencies", torch.randn(dim // 2).mul_(scale))
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
         """Embed one number per sample."""

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+from scorefield.shapes import single
+
 Images = Float[Tensor, "_ _ _ _"]
 Level = Integer[Tensor, " batch"]
 Coefficients = Float[Tensor, "_ channels"]
@@ -31,8 +33,8 @@ class InstanceNormPlus(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(1.0 + 0.02 * torch.randn(channels))
-        self.alpha = nn.Parameter(1.0 + 0.02 * torch.randn(channels))
+        self.gamma = nn.Parameter(torch.randn(channels).mul_(0.02).add_(1.0))
+        self.alpha = nn.Parameter(torch.randn(channels).mul_(0.02).add_(1.0))
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Images, level: Level | None = None) -> Images:  # noqa: ARG002
@@ -68,14 +70,15 @@ class Unnormalized(nn.Module):
 
 
 def normalize(x: Images, gamma: Coefficients, alpha: Coefficients, beta: Coefficients) -> Images:
-    """Equation (1), as one scale and one shift per feature map. Coefficients are (batch or 1, channels).
+    """Equation (1), as one scale and one shift per feature map. Coefficients are (batch or 1, channels), and
+    give the result their dtype.
 
     Means and variances over pixels are separate sums: on a CPU ``var_mean`` takes twenty times as long.
     """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = single(x)
     mean = x.mean((2, 3))
     deviation = x - mean[:, :, None, None]
     scale = gamma * torch.rsqrt(deviation.square().mean((2, 3)) + 1e-5)
     spread, centre = torch.var_mean(mean, dim=1, keepdim=True)
     shift = beta + gamma * alpha * (mean - centre) * torch.rsqrt(spread + 1e-5)
-    return torch.addcmul(shift[:, :, None, None], deviation, scale[:, :, None, None])
+    return torch.addcmul(shift[:, :, None, None], deviation, scale[:, :, None, None]).to(gamma.dtype)

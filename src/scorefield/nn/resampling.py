@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefield.nn.layers import Features, convolution
+from scorefield.shapes import single
 
 BOX = (1.0, 1.0)
 
@@ -46,7 +47,7 @@ def repeated(x: Features) -> Features:
 def filtered(x: Features, kernel: Features, *, stride: int = 1, padding: int, transposed: bool = False) -> Features:
     """Each channel convolved by its filter, in float32 or better; in the dtype of x."""
     convolve = (_SPREAD if transposed else _CONVOLVE)[x.ndim - 3]
-    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = single(x)
     with torch.autocast(x.device.type, enabled=False):
         convolved = partial(convolve, weight=kernel.to(y.dtype), stride=stride, padding=padding, groups=len(kernel))
         return channels_last(y, convolved).to(x.dtype)
@@ -62,10 +63,10 @@ def filter_kernel(
     """
     if len(taps) % 2 or not taps or sum(taps) == 0:
         raise ValueError(f"a resampling filter needs an even number of taps with a sum other than 0, got {tuple(taps)}")
-    line = torch.tensor([float(tap) for tap in taps]) / sum(taps)
+    line = torch.tensor([float(tap) for tap in taps]).div_(sum(taps))
     kernel = torch.tensor(gain)
     for _ in range(dims):
-        kernel = kernel[..., None] * line
+        kernel = kernel[..., None].repeat(*[1] * kernel.ndim, len(taps)).mul_(line)
     return kernel.expand(channels, 1, *kernel.shape).contiguous()
 
 
