@@ -31,8 +31,8 @@ def test_inpainting_keeps_what_is_known(cli, here):
 
 @pytest.mark.parametrize(("method", "steps"), [("mmps", 1), ("ddrm", 12), ("repaint", 1)])
 def test_a_budget_pays_for_steps(cli, here, method, steps):
-    given = {"data": "example:mnist", "out": "a.npz", "hole": "0.5", "images": 1, "n": 2}
-    told = json.loads(cli("inpaint", "grey", "--resize", "--json", budget=13, method=method, **given).out)
+    given = {"data": "example:mnist", "out": "a.npz", "hole": "0.5", "images": 1}
+    told = json.loads(cli("inpaint", "grey", "--resize", "--json", "-n", "2", budget=13, method=method, **given).out)
     assert told["steps"] == steps
     assert 13 - 5 < told["nfe"] + told["nfe_backward"] <= 13
 

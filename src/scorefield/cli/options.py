@@ -50,7 +50,7 @@ SamplesOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Sample i of a seed is always the same.")
 ]
-CountOption = Annotated[int, typer.Option("--n", min=1, help="How many samples for each image.")]
+CountOption = Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples for each image.")]
 BatchOption = Annotated[
     int, typer.Option("--batch-size", metavar="N", min=1, help="How many at a time; the results do not change.")
 ]
@@ -98,7 +98,8 @@ ClassifierOption = Annotated[
 SplitOption = Annotated[Split, typer.Option("--split", help="The part of a torchvision data set.")]
 ResizeOption = Annotated[bool, typer.Option("--resize", help="Make images fit the model: crop, resize, convert.")]
 FirstOption = Annotated[
-    int | None, typer.Option("--n", metavar="N", min=1, help="Only the first so many of the data.", show_default="all")
+    int | None,
+    typer.Option("--n", "-n", metavar="N", min=1, help="Only the first so many of the data.", show_default="all"),
 ]
 ImagesOption = Annotated[
     int | None,
