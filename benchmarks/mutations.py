@@ -43,7 +43,7 @@ SLIPS = [
     ("systems: the least residual only", "guidance/systems.py", "chosen = least + share[:, None]", "chosen = least + 0 * share[:, None]", "guidance/test_posterior.py"),
     ("systems: rounding counts as an image", "guidance/systems.py", "ended |= going & (size <= rounding)", "ended |= going & (size <= 0)", "guidance/test_posterior.py"),
     ("systems: coarse numbers see nothing", "guidance/systems.py", "100, 0.01", "100, 1.0", "guidance/test_posterior.py"),
-    ("processes: a group outlives the interpreter", "cli/processes.py", "import torch.distributed.nn  # noqa", "pass  # noqa", "cli/test_cli_scale.py"),
+    ("processes: a group outlives the interpreter", "cli/processes.py", "from torch.distributed import nn  # noqa", "pass  # noqa", "cli/test_cli_scale.py"),
     ("Fourier: half a pair for a whole", "guidance/frequencies.py", "torch.sqrt(0.5 * (self.known", "torch.sqrt((self.known", "guidance/test_operators.py"),
     ("masks: one of all for one of each", "guidance/operators.py", "self.known.ndim == y.ndim and", "", "guidance/test_operators.py"),
     ("labels: the first of all for those of a batch", "api.py", "flow.log_likelihood(model.select(torch.tensor(batch))", "flow.log_likelihood(model.select(torch.tensor(batch) * 0)", "guidance/test_guided.py"),

@@ -121,7 +121,8 @@ def speaks() -> bool:
 @contextmanager
 def group_ended() -> Iterator[None]:
     """End the group of processes that is begun within: its threads abort a process whose interpreter they outlive."""
-    import torch.distributed.nn  # noqa: F401  a group that is there at this import is kept by defaults of functions
+    if torch.distributed.is_available():
+        from torch.distributed import nn  # noqa: F401  a group that is there then is kept by defaults of its functions
 
     try:
         yield
@@ -134,7 +135,7 @@ def group_ended() -> Iterator[None]:
 
 
 def _end_group() -> None:
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
